@@ -1,0 +1,88 @@
+"""The rewrite driver: rules to a bounded fixpoint, every refusal with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from pbcompile.errors import PassError, Problem
+from pbcompile.graph.pattern import Match, Op, match_at
+from pbcompile.graph.view import Decline, Graph, Node
+
+MAX_SWEEPS = 64
+"""Sweeps over the graph before a set of rules counts as not converging; real networks need two to six."""
+
+
+class Rule:
+    """One rewrite.  The docstring draws it, says why it is valid, and numbers its declines."""
+
+    name: ClassVar[str]
+    pattern: ClassVar[Op]
+
+    def rewrite(self, graph: Graph, match: Match) -> str:
+        """The tensor that replaces port 0 of the match's root; only adds nodes.  Raises Decline(reason)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Declined:
+    """A place where a rule fits but must not fire."""
+
+    rule: str
+    node: str
+    reason: str
+
+
+@dataclass
+class Outcome:
+    """What a pass did: how often it fired, and where it declined (as of its last look)."""
+
+    applied: int = 0
+    declined: list[Declined] = field(default_factory=list)
+
+
+def apply_rules(graph: Graph, rules: Sequence[Rule]) -> Outcome:
+    """Apply `rules` everywhere until nothing fires any more.
+
+    Each sweep visits the nodes in topological order and at each node tries the rules in their order.  PassError
+    names the last two rules when that does not end.
+    """
+    outcome = Outcome()
+    by_op: dict[str, list[Rule]] = {}
+    for rule in rules:
+        for op in rule.pattern.names:
+            by_op.setdefault(op, []).append(rule)
+    fired: list[str] = []
+    for _ in range(MAX_SWEEPS):
+        before, outcome.declined = outcome.applied, []
+        for node in graph.sorted():
+            for rule in by_op.get(node.op, ()):
+                if graph.has(node) and _try(graph, rule, node, outcome):
+                    outcome.applied += 1
+                    fired.append(rule.name)
+        if outcome.applied == before:
+            return outcome
+    last = fired[-1]
+    other = next((name for name in reversed(fired) if name != last), last)
+    raise PassError(
+        Problem("pass-diverges", f'after {MAX_SWEEPS} sweeps "{other}" and "{last}" still keep firing in turn')
+    )
+
+
+def _try(graph: Graph, rule: Rule, node: Node, outcome: Outcome) -> bool:
+    """Try `rule` at one node; whether it fired."""
+    reasons: list[str] = []
+    for match in match_at(rule.pattern, graph, node):
+        graph.begin()
+        try:
+            new = rule.rewrite(graph, match)
+        except Decline as decline:
+            graph.undo()
+            reasons.append(str(decline))
+            continue
+        graph.commit()
+        graph.redirect(match.root.name, new)
+        return True
+    outcome.declined += [Declined(rule.name, node.name, reason) for reason in dict.fromkeys(reasons)]
+    return False
