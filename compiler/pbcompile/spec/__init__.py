@@ -1,0 +1,17 @@
+"""The spec: JSON with positions, its schema, and the frozen data it becomes."""
+
+from pbcompile.spec.load import emitted_names, load_spec, locate_in
+from pbcompile.spec.schema import assemble_schema
+from pbcompile.spec.spec import InputSpec, ModelSource, OutputSpec, Spec, VerifySpec
+
+__all__ = [
+    "InputSpec",
+    "ModelSource",
+    "OutputSpec",
+    "Spec",
+    "VerifySpec",
+    "assemble_schema",
+    "emitted_names",
+    "load_spec",
+    "locate_in",
+]

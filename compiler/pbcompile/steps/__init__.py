@@ -1,0 +1,47 @@
+"""The steps of a spec, one family a file.  `STEPS` and `POST_STEPS` are the explicit lists of what exists."""
+
+from pbcompile.steps.base import Step
+from pbcompile.steps.postprocess import Argmax, Sigmoid, Softmax, Threshold, TopK
+from pbcompile.steps.values import (
+    Cast,
+    Clip,
+    KerasApplications,
+    Normalize,
+    Rescale,
+    Reshape,
+    Round,
+    Standardize,
+    SubtractMean,
+    Transpose,
+)
+
+STEPS: tuple[type[Step], ...] = (
+    Cast,
+    Rescale,
+    SubtractMean,
+    Normalize,
+    Standardize,
+    Clip,
+    Round,
+    Transpose,
+    Reshape,
+    KerasApplications,
+)
+"""Every step that `preprocess` may name."""
+
+POST_STEPS: tuple[type[Step], ...] = (
+    Softmax,
+    Sigmoid,
+    Argmax,
+    TopK,
+    Threshold,
+    Rescale,
+    Clip,
+    Round,
+    Cast,
+    Transpose,
+    Reshape,
+)
+"""Every step that `postprocess` may name."""
+
+__all__ = ["POST_STEPS", "STEPS", "Step"]

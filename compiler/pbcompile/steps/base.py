@@ -88,7 +88,9 @@ def _frozen(value: Any) -> Any:
 NUMBER: Schema = {"type": "number"}
 NUMBERS: Schema = {
     "description": "One number, or one per channel in the order of the channels at this step.",
-    "oneOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}, "minItems": 1}],
+    "type": ["number", "array"],
+    "items": {"type": "number"},
+    "minItems": 1,
 }
 POSITIVE: Schema = {"type": "integer", "minimum": 1}
 SIZE: Schema = {

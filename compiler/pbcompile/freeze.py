@@ -1,0 +1,97 @@
+"""A traced function becomes a GraphDef: variables turn into constants, calls are inlined, names become the spec's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pbcompile.control_flow import lower
+from pbcompile.errors import ModelError, Problem
+
+MAX_BYTES = 2**31 - 1
+"""A protocol buffer message holds less than 2 GiB."""
+
+_STATE = re.compile(r"^(Variable|VariableV2|VarHandleOp|ReadVariableOp|AssignVariableOp|AutoReloadVariable)$")
+_TABLE = re.compile(r"(HashTable|LookupTable|Table(V2|V3)?$)")
+
+
+def freeze(function: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+    """The function as a GraphDef without variables, function calls or control edges.
+
+    function: a concrete function with one tensor argument per name in `inputs`, whose flat results are `outputs`.
+    Placeholders and outputs get exactly these names; a node that has one of them already is renamed.
+    Raises ModelError for what no frozen graph can hold, naming the layer.
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2_as_graph
+
+    size = sum(variable.dtype.size * variable.shape.num_elements() for variable in function.variables)
+    if size > MAX_BYTES:
+        message = f"the weights have {size / 2**30:.1f} GiB, and one .pb holds less than 2 GiB"
+        raise ModelError(Problem("model-too-large", message, "/model", 'try "quantize": {"weights": "float16"}'))
+    try:
+        frozen, graph_def = convert_variables_to_constants_v2_as_graph(
+            function, lower_control_flow=False, aggressive_inlining=True
+        )
+    except (ValueError, NotImplementedError) as error:
+        raise ModelError(_unfreezable(str(error))) from error
+    placeholders = [tensor.name for tensor in frozen.inputs]
+    results = [(tensor.name, tensor.dtype.as_datatype_enum) for tensor in frozen.outputs]
+    graph_def = lower(graph_def, [name.partition(":")[0] for name, _ in results])
+    _refuse_state(graph_def)
+    return _with_public_names(graph_def, placeholders, results, inputs, outputs)
+
+
+def _unfreezable(text: str) -> Problem:
+    return Problem("model-unfreezable", f"TensorFlow cannot freeze this model: {text.splitlines()[0][:300]}", "/model")
+
+
+def _layer(name: str) -> str:
+    """The part of a node's name that a person knows it by."""
+    parts = [p for p in name.split("/") if p not in ("model", "StatefulPartitionedCall", "PartitionedCall")]
+    return "/".join(parts[:-1] or parts)
+
+
+def _refuse_state(graph_def: Any) -> None:
+    """ModelError for every variable, table and random op that freezing left."""
+    problems = []
+    for node in graph_def.node:
+        if _STATE.match(node.op):
+            message = f'"{_layer(node.name)}" changes or reads a variable while it runs ({node.op}), so it cannot be frozen'
+            problems.append(Problem("model-stateful", message, "/model"))
+        elif _TABLE.search(node.op):
+            message = f'"{_layer(node.name)}" looks words up in a table ({node.op}), and a frozen graph holds none'
+            hint = "leave the lookup out of the model and feed indices"
+            problems.append(Problem("model-stateful", message, "/model", hint))
+    if problems:
+        unique = list(dict.fromkeys(problems))
+        raise ModelError(*unique[:8])
+
+
+def _with_public_names(
+    graph_def: Any, placeholders: Sequence[str], results: Sequence[tuple[str, int]], inputs: Sequence[str], outputs: Sequence[str]
+) -> Any:
+    """Rename the placeholders, add one Identity per output, and move whatever holds one of these names out of the way."""
+    public = {*inputs, *outputs}
+    renamed = {tensor.partition(":")[0]: name for tensor, name in zip(placeholders, inputs, strict=True)}
+    taken = {node.name for node in graph_def.node} | public
+    for node in graph_def.node:
+        if node.name in public and node.name not in renamed:
+            index = 1
+            while f"{node.name}_{index}" in taken:
+                index += 1
+            renamed[node.name] = f"{node.name}_{index}"
+            taken.add(renamed[node.name])
+
+    def new_tensor(tensor: str) -> str:
+        caret, body = ("^", tensor[1:]) if tensor.startswith("^") else ("", tensor)
+        name, colon, port = body.partition(":")
+        return f"{caret}{renamed.get(name, name)}{colon}{port}"
+
+    for node in graph_def.node:
+        node.name = renamed.get(node.name, node.name)
+        node.input[:] = [new_tensor(tensor) for tensor in node.input]
+    for name, (tensor, dtype) in zip(outputs, results, strict=True):
+        node = graph_def.node.add(name=name, op="Identity", input=[new_tensor(tensor).removesuffix(":0")])
+        node.attr["T"].type = dtype
+    return graph_def

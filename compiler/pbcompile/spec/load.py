@@ -1,0 +1,248 @@
+"""From JSON text to a `Spec`: schema first, then everything that the spec alone decides.  No TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pbcompile.errors import Problem, SpecError
+from pbcompile.spec.schema import find_problems
+from pbcompile.spec.spec import InputSpec, ModelSource, OutputSpec, Spec, VerifySpec
+from pbcompile.spec.text import JsonText, escape, read_json
+from pbcompile.steps import POST_STEPS, STEPS, Step
+from pbcompile.steps.camera import CAMERA, camera_types
+from pbcompile.steps.postprocess import TopK
+from pbcompile.tensor_type import CHANNEL_COUNT, INTEGER_RANGE, Dims, TensorType
+
+T = TypeVar("T")
+RESERVED = "pbcompile/contract"
+
+
+def load_spec(path: str | Path) -> Spec:
+    """Read, validate and build a spec.
+
+    Raises SpecError with every problem found, each located in the file.
+    """
+    text = read_json(Path(path))
+    problems = [text.locate(problem, at_key=at_key) for problem, at_key in find_problems(text.document)]
+    if problems:
+        raise SpecError(*problems)
+    try:
+        return _Builder(text, Path(path)).build()
+    except SpecError as error:
+        raise locate_in(text, error) from None
+
+
+def locate_in(text: JsonText, error: SpecError) -> SpecError:
+    """The same error with each pointer resolved to a line of the spec."""
+    located = []
+    for problem in error.problems:
+        at_key = problem.code in ("name-clash", "key-unused")
+        located.append(problem if problem.line else text.locate(problem, at_key=at_key))
+    return SpecError(*located)
+
+
+class _Builder:
+    """Builds the parts of a spec and collects the problems of all of them."""
+
+    def __init__(self, text: JsonText, path: Path) -> None:
+        self.document: Mapping[str, Any] = text.document
+        self.text = text
+        self.path = path
+        self.folder = path.parent
+        self.problems: list[Problem] = []
+
+    def build(self) -> Spec:
+        document = self.document
+        model = self.attempt(self.model)
+        inputs = [self.attempt(self.input, name, value) for name, value in document["inputs"].items()]
+        outputs = [self.attempt(self.output, name, value) for name, value in document.get("outputs", {}).items()]
+        self.check_names([name for item in outputs if item for name in emitted_names(item)])
+        if "quantize" in document:
+            self.problems.append(
+                Problem("not-supported", "this version of pbcompile does not quantize", "/quantize", "leave it out")
+            )
+        if self.problems or model is None:
+            raise SpecError(*self.problems)
+        artifact = document.get("artifact")
+        return Spec(
+            path=self.path,
+            model=model,
+            inputs=tuple(item for item in inputs if item),
+            outputs=tuple(item for item in outputs if item),
+            artifact=self.folder / artifact if artifact else self.path.with_suffix(".pb"),
+            level=document.get("optimize", {}).get("level", "canonical"),
+            verify=VerifySpec(**document.get("verify", {})),
+            text=self.text,
+        )
+
+    def attempt(self, make: Callable[..., T], *args: Any) -> T | None:
+        """`make(*args)`, or None with its problems noted."""
+        try:
+            return make(*args)
+        except SpecError as error:
+            self.problems.extend(error.problems)
+            return None
+
+    def check_names(self, outputs: list[str]) -> None:
+        """Placeholders and outputs share one namespace."""
+        seen = dict.fromkeys(self.document["inputs"], "an input")
+        for name in outputs:
+            pointer = next(
+                (f"/outputs/{escape(key)}" for key in self.document["outputs"] if name in (key, *_parts_of(key))), ""
+            )
+            if name in seen or name == RESERVED:
+                what = seen.get(name, "reserved for the contract")
+                self.problems.append(Problem("name-clash", f'the output "{name}" has the name of {what}', pointer))
+            seen[name] = "another output"
+
+    def model(self) -> ModelSource:
+        value = self.document["model"]
+        if isinstance(value, str):
+            return ModelSource(self.folder / value)
+        if value.get("custom_objects") and not value.get("trust_code"):
+            raise SpecError(
+                Problem(
+                    "code-untrusted",
+                    "custom_objects names Python code to run, and trust_code is not set",
+                    "/model/custom_objects",
+                    'add "trust_code": true to "model" if that code is yours',
+                )
+            )
+        lambdas = {
+            name: tuple(self.steps(steps, f"/model/lambda/{escape(name)}", STEPS))
+            for name, steps in value.get("lambda", {}).items()
+        }
+        return ModelSource(
+            path=self.folder / value["path"],
+            weights=self.folder / value["weights"] if "weights" in value else None,
+            lambdas=lambdas,
+            custom_objects=value.get("custom_objects", {}),
+            trust_code=value.get("trust_code", False),
+        )
+
+    def steps(self, values: list[Mapping[str, Any]], pointer: str, known: tuple[type[Step], ...]) -> Iterator[Step]:
+        by_op = {step.op: step for step in known}
+        for index, value in enumerate(values):
+            yield by_op[value["op"]].from_json(value, f"{pointer}/{index}", self.folder)
+
+    def input(self, name: str, value: Mapping[str, Any]) -> InputSpec:
+        pointer = f"/inputs/{escape(name)}"
+        kind = value.get("kind", "pixels")
+        fed, entry = _ENTRIES[kind](value, pointer)
+        steps = tuple(self.steps(value.get("preprocess", []), f"{pointer}/preprocess", STEPS))
+        types, given = [], entry
+        for step in steps:
+            given = step.check(given)
+            types.append(given)
+        if kind == "encoded" and fed.rank == 1 and None in given.shape[1:]:
+            raise SpecError(
+                Problem(
+                    "step-type-mismatch",
+                    f"the images of a vector have different sizes, and after the last step they still do ({given})",
+                    f"{pointer}/preprocess" if "preprocess" in value else pointer,
+                    'add a "resize" with a fixed "size"',
+                )
+            )
+        return InputSpec(
+            name=name,
+            kind=kind,
+            fed=fed,
+            entry=entry,
+            channels=value.get("channels", ""),
+            exif=value.get("exif", "apply"),
+            feeds=value.get("feeds"),
+            preprocess=steps,
+            types=tuple(types),
+            pointer=pointer,
+        )
+
+    def output(self, name: str, value: Mapping[str, Any]) -> OutputSpec:
+        pointer = f"/outputs/{escape(name)}"
+        steps = tuple(self.steps(value.get("postprocess", []), f"{pointer}/postprocess", POST_STEPS))
+        for step in steps[:-1]:
+            if isinstance(step, TopK):
+                raise step.fail('"top_k" gives several outputs, so it must be the last step', "op")
+        return OutputSpec(name, value.get("from"), steps, pointer)
+
+
+def emitted_names(output: OutputSpec) -> tuple[str, ...]:
+    """Names of the nodes that an output stands for: its own, or one per part of a last step that has parts."""
+    last = output.postprocess[-1] if output.postprocess else None
+    return tuple(f"{output.name}_{part}" for part in last.parts) if isinstance(last, TopK) else (output.name,)
+
+
+def _parts_of(name: str) -> tuple[str, ...]:
+    return tuple(f"{name}_{part}" for part in ("labels", "scores", "indices"))
+
+
+def _refuse(value: Mapping[str, Any], kind: str, keys: tuple[str, ...], pointer: str) -> None:
+    """Keys that mean nothing for this kind of input are errors: silence would hide a misunderstanding."""
+    for key in keys:
+        if key in value:
+            raise SpecError(Problem("key-unused", f'"{key}" means nothing for kind "{kind}"', f"{pointer}/{key}"))
+
+
+def _pixels(value: Mapping[str, Any], pointer: str) -> tuple[TensorType, TensorType]:
+    """Types of a fed array of samples and of the channels-last batch the steps see."""
+    _refuse(value, "pixels", ("exif",), pointer)
+    dtype, layout = value.get("dtype", "uint8"), value.get("layout", "NHWC")
+    channels, shape = value.get("channels", ""), value.get("shape")
+    if channels in CAMERA:
+        return camera_types(channels, dtype, shape, layout, pointer)
+    if not channels and shape is None:
+        hint = 'say which colours are fed: "channels": "RGB", "BGR", "GRAY", ...'
+        raise SpecError(Problem("spec-invalid", 'an input of pixels needs "channels" or "shape"', pointer, hint))
+    count = CHANNEL_COUNT.get(channels)
+    if shape is None:
+        shape = [None, count, None, None] if layout == "NCHW" else [None, None, None, count]
+    if len(shape) not in (3, 4):
+        message = f"pixels have 3 or 4 sizes, and here are {len(shape)}"
+        raise SpecError(Problem("spec-invalid", message, f"{pointer}/shape", "batch, height, width, channels"))
+    shape = list(shape)
+    index = layout.index("C") - (4 - len(shape))
+    if count is not None and shape[index] not in (None, count):
+        message = f"{channels} has {count} channel{'s' if count > 1 else ''}, and the shape says {shape[index]}"
+        raise SpecError(Problem("spec-invalid", message, f"{pointer}/shape/{index}"))
+    shape[index] = count or shape[index]
+    channels = channels or ("GRAY" if shape[index] == 1 else "")
+    known = INTEGER_RANGE.get(dtype)
+    fed = TensorType(dtype, tuple(shape), layout if len(shape) == 4 else layout[1:], channels, known)
+    batched: Dims = tuple(shape) if len(shape) == 4 else (1, *shape)
+    entry = TensorType(dtype, tuple(batched[layout.index(axis)] for axis in "NHWC"), "NHWC", channels, known)
+    return fed, entry
+
+
+def _encoded(value: Mapping[str, Any], pointer: str) -> tuple[TensorType, TensorType]:
+    """Types of the string or strings that are fed and of the decoded batch."""
+    _refuse(value, "encoded", ("dtype", "layout"), pointer)
+    shape, channels = value.get("shape", []), value.get("channels")
+    if len(shape) > 1:
+        message = f"encoded images are a scalar or a vector of strings, and the shape has {len(shape)} sizes"
+        raise SpecError(Problem("spec-invalid", message, f"{pointer}/shape", "use [] or [null]"))
+    if channels not in ("RGB", "BGR", "GRAY"):
+        message = "an encoded input needs" if channels is None else f"the decoder makes no {channels}; it needs"
+        where = pointer if channels is None else f"{pointer}/channels"
+        raise SpecError(Problem("spec-invalid", f'{message} "channels": "RGB", "BGR" or "GRAY"', where))
+    batch = shape[0] if shape else 1
+    entry = TensorType("uint8", (batch, None, None, CHANNEL_COUNT[channels]), "NHWC", channels, (0, 255))
+    return TensorType("string", tuple(shape)), entry
+
+
+def _tensor(value: Mapping[str, Any], pointer: str) -> tuple[TensorType, TensorType]:
+    """Types of numbers that are no image; the first size is the batch."""
+    _refuse(value, "tensor", ("exif", "channels", "layout"), pointer)
+    if not value.get("shape"):
+        hint = "the first size is the batch: [null, 10]"
+        raise SpecError(Problem("spec-invalid", 'an input of kind "tensor" needs its "shape"', pointer, hint))
+    dtype = value.get("dtype", "float32")
+    fed = TensorType(dtype, tuple(value["shape"]), range=INTEGER_RANGE.get(dtype))
+    return fed, fed
+
+
+_ENTRIES: Mapping[str, Callable[[Mapping[str, Any], str], tuple[TensorType, TensorType]]] = {
+    "pixels": _pixels,
+    "encoded": _encoded,
+    "tensor": _tensor,
+}

@@ -1,0 +1,117 @@
+"""A spec as frozen data: what the JSON says, with every default filled in and every step built."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pbcompile.spec.text import JsonText
+from pbcompile.steps import Step
+from pbcompile.tensor_type import TensorType
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the model is and what may be done to load it.
+
+    path:           model file or SavedModel directory, absolute or relative to the working directory.
+    weights:        weights-only file for a `.json` architecture.
+    lambdas:        steps that stand in for Lambda layers, by layer name.
+    custom_objects: "module:attribute" by registered name; only with `trust_code`.
+    trust_code:     whether code that the model file names or holds may run.
+    pointer:        JSON pointer of `model` in the spec.
+    """
+
+    path: Path
+    weights: Path | None = None
+    lambdas: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
+    custom_objects: Mapping[str, str] = field(default_factory=dict)
+    trust_code: bool = False
+    pointer: str = "/model"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One placeholder of the artifact.
+
+    fed:    type of what is fed: the placeholder's dtype and shape.  A string for `encoded`.
+    entry:  type that the first step sees: batch axis added, channels last, decoded.
+    types:  type after each step; `types[-1]`, or `entry` without steps, is what the model gets.
+    """
+
+    name: str
+    kind: str
+    fed: TensorType
+    entry: TensorType
+    channels: str
+    exif: str
+    feeds: str | None
+    preprocess: tuple[Step, ...]
+    types: tuple[TensorType, ...]
+    pointer: str
+
+    @property
+    def result(self) -> TensorType:
+        """The type that reaches the model."""
+        return self.types[-1] if self.types else self.entry
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether several encoded images are fed at once."""
+        return self.kind == "encoded" and self.fed.rank == 1
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One output of the artifact: a model output (`source`, its Keras name; None is the only one) and its steps."""
+
+    name: str
+    source: str | None
+    postprocess: tuple[Step, ...]
+    pointer: str
+
+
+@dataclass(frozen=True)
+class VerifySpec:
+    """What the gate compares, and how near is near enough; None means the derived tolerance."""
+
+    images: str | None = None
+    count: int = 64
+    seed: int = 0
+    atol: float | None = None
+    rtol: float | None = None
+    min_top1_agreement: float = 1.0
+    max_level_difference: float = 0.0
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A whole spec.  `outputs` is empty where the spec leaves them out: then every model output is one."""
+
+    path: Path
+    model: ModelSource
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    artifact: Path
+    level: str
+    verify: VerifySpec
+    text: JsonText = field(compare=False, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the spec's paths are relative to."""
+        return self.path.parent
+
+    def canonical_json(self) -> str:
+        """The document with sorted keys and no spaces: what the artifact's contract holds and hashes."""
+        return json.dumps(self.text.document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    def sha256(self) -> str:
+        """Hash of the canonical JSON."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+
