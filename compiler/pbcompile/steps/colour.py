@@ -1,0 +1,84 @@
+"""Changing the order and the meaning of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from pbcompile.steps.base import Schema, Step
+from pbcompile.tensor_type import CHANNEL_COUNT, TensorType
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+ORDERS = ("RGB", "BGR", "RGBA", "BGRA", "GRAY")
+"""Channel orders between which only GRAY needs arithmetic."""
+
+
+@dataclass(frozen=True)
+class ConvertColor(Step):
+    """Make `to` of the channels that stand at this step.
+
+    in:  uint8 or float32 [N, H, W, C] with known channels
+    out: the same dtype [N, H, W, channels of `to`].  RGB, BGR, RGBA, BGRA: reordered, alpha dropped or added as opaque (255;
+         1.0 for float32, as `cv2.cvtColor` does).  To GRAY from uint8:
+         opencv: (9798·R + 19235·G + 3735·B + 2¹⁴) >> 15; pillow: (19595·R + 38470·G + 7471·B + 2¹⁵) >> 16;
+         from float32, opencv only: 0.299·R + 0.587·G + 0.114·B.  From GRAY: the same value in every channel.
+    """
+
+    op: ClassVar[str] = "convert_color"
+    properties: ClassVar[Mapping[str, Schema]] = {
+        "to": {"enum": list(ORDERS), "description": "The channels to make."},
+        "like": {
+            "enum": ["opencv", "pillow"],
+            "description": "Whose weights and rounding make GRAY: cv2.cvtColor or PIL.Image.convert.",
+        },
+    }
+    required: ClassVar[tuple[str, ...]] = ("to",)
+
+    to: str = ""
+    like: str = ""
+
+    def check(self, given: TensorType) -> TensorType:
+        """The channels of `to`; SpecError where the channels at this step are unknown or `like` is needed."""
+        self.require_image(given)
+        if given.dtype not in ("uint8", "float32"):
+            raise self.fail(f'"convert_color" takes uint8 or float32, and is given {given}', hint="cast before this step")
+        if given.channels not in ORDERS:
+            what = f"are {given.channels}" if given.channels else "are not known"
+            raise self.fail(f'the channels at this step {what}, and "convert_color" starts from ' + ", ".join(ORDERS), "to")
+        if self.to == "GRAY" and given.channels != "GRAY":
+            if not self.like:
+                raise self.fail(
+                    '"like" is missing: opencv and pillow round gray differently',
+                    hint='add "like": "opencv" or "like": "pillow"',
+                )
+            if self.like == "pillow" and given.dtype != "uint8":
+                raise self.fail(f"pillow has gray of uint8 only, and this step is given {given}", "like")
+        shape = (*given.shape[:3], CHANNEL_COUNT[self.to])
+        emitted = replace(given, shape=shape, channels=self.to)
+        if self.adds_alpha(given) and given.range is not None:
+            opaque = 255.0 if given.dtype == "uint8" else 1.0
+            emitted = replace(emitted, range=(min(given.range[0], opaque), max(given.range[1], opaque)))
+        return emitted
+
+    def adds_alpha(self, given: TensorType) -> bool:
+        """True when the result has an alpha channel that `given` has not."""
+        return "A" in self.to.replace("GRAY", "") and "A" not in given.channels.replace("GRAY", "")
+
+    def emit(self, x: tf.Tensor, given: TensorType) -> tf.Tensor:
+        """One ReverseV2, Slice or GatherV2 for an order, a weighted sum for GRAY."""
+        from pbcompile.steps.kernels.colour import reorder, to_gray
+
+        if self.to == given.channels:
+            return x
+        if self.to == "GRAY":
+            return to_gray(x, given.channels, self.like)
+        return reorder(x, given.channels, self.to)
+
+    def exactness(self, given: TensorType) -> str:
+        """Exact on uint8; float gray rounds once where OpenCV's builds differ among themselves."""
+        if self.to == "GRAY" and given.is_float and given.channels != "GRAY":
+            return "opencv to 1 ulp (its own builds differ by as much)"
+        return f"exact: {self.like}" if self.like else "exact"

@@ -1,0 +1,50 @@
+"""Sizes that are numbers in the spec or tensors in the graph, and tables made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from pbcompile.tensor_type import TensorType
+
+Extent = Any
+"""A height or width: an `int` where the spec fixes it, a scalar int32 tensor where it is known only when fed."""
+
+
+def image_size(x: tf.Tensor, given: TensorType) -> tuple[Extent, Extent]:
+    """Height and width of the [N, H, W, C] image `x`, each an int where `given` knows it."""
+    height, width = given.size
+    if height is not None and width is not None:
+        return height, width
+    shape = tf.shape(x)
+    return (shape[1] if height is None else height), (shape[2] if width is None else width)
+
+
+def is_fixed(*extents: Extent) -> bool:
+    """True when every extent is a plain number."""
+    return all(isinstance(extent, int) for extent in extents)
+
+
+def largest(a: Extent, b: Extent) -> Extent:
+    """The larger of two extents."""
+    return max(a, b) if is_fixed(a, b) else tf.maximum(a, b)
+
+
+def smallest(a: Extent, b: Extent) -> Extent:
+    """The smaller of two extents."""
+    return min(a, b) if is_fixed(a, b) else tf.minimum(a, b)
+
+
+def make_table(build: Callable[..., Sequence[tf.Tensor]], *extents: Extent) -> tuple[tf.Tensor, ...]:
+    """`build(*extents)`: constants where all extents are fixed, ops of the graph otherwise, by the same formula.
+
+    `build` takes scalar int32 tensors.  For fixed extents it runs at once, outside the graph, so both forms hold
+    the same bits.
+    """
+    if not is_fixed(*extents):
+        return tuple(build(*(tf.convert_to_tensor(extent, tf.int32) for extent in extents)))
+    with tf.init_scope():
+        values = [table.numpy() for table in build(*(tf.constant(extent, tf.int32) for extent in extents))]
+    return tuple(tf.constant(value) for value in values)

@@ -1,0 +1,128 @@
+"""Steps that change the size of an image, each with the pixels of the library that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from pbcompile.steps.base import POSITIVE, SIZE, Schema, Step
+from pbcompile.tensor_type import TensorType
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "opencv": ("nearest", "linear"),
+    "tensorflow": ("nearest", "linear", "cubic", "area", "lanczos"),
+}
+"""The methods that each library has."""
+
+ALL_METHODS = ("nearest", "linear", "cubic", "area", "lanczos", "box", "hamming")
+
+
+def check_method(step: Step, method: str, like: str) -> None:
+    """Raise SpecError unless `like` is a library and has `method`."""
+    if like not in METHODS:
+        raise step.fail(
+            '"like" is missing: the libraries give different pixels',
+            hint="add " + " or ".join(f'"like": "{name}"' for name in sorted(METHODS)),
+        )
+    if method not in METHODS[like]:
+        raise step.fail(
+            f'{like} has no method "{method}"', "method", hint=f"{like} has " + ", ".join(METHODS[like])
+        )
+
+
+def check_dtype(step: Step, given: TensorType, like: str) -> None:
+    """Raise SpecError unless `like` can resize `given`'s dtype."""
+    dtypes = {"tensorflow": ("uint8", "int8", "uint16", "int32", "float16", "float32", "float64")}.get(like, ("uint8", "float32"))
+    if given.dtype not in dtypes:
+        raise step.fail(f"resize like {like} takes {' or '.join(dtypes)}, and is given {given}", hint="cast before this step")
+
+
+@dataclass(frozen=True)
+class Resize(Step):
+    """Resize, with the pixels that the library `like` gives.
+
+    in:  opencv: uint8 or float32 [N, H, W, C]; tensorflow: any number
+    out: opencv: the same dtype; tensorflow: float32, `nearest` keeps the dtype.  Size: `size`; or the shorter (longer)
+         side becomes that long and the other one follows, rounded down as torchvision does: other · side // shorter, at least 1.
+         opencv: `cv2.resize(x, (w, h), interpolation=…)`, uint8 through its fixed-point code, float32 through its float code;
+         tensorflow: `tf.image.resize(x, size, method, antialias=antialias)`, `linear` is its bilinear, `cubic` its bicubic,
+         `lanczos` its lanczos3.
+    """
+
+    op: ClassVar[str] = "resize"
+    properties: ClassVar[Mapping[str, Schema]] = {
+        "size": SIZE,
+        "shorter_side": {**POSITIVE, "description": "Length of the shorter side; the other one keeps the ratio."},
+        "longer_side": {**POSITIVE, "description": "Length of the longer side; the other one keeps the ratio."},
+        "method": {"enum": list(ALL_METHODS), "description": "How pixels are mixed; which there are depends on `like`."},
+        "like": {"enum": ["opencv", "pillow", "tensorflow"], "description": "The library whose pixels are meant."},
+        "antialias": {
+            "type": "boolean",
+            "default": False,
+            "description": "tensorflow only: widen the kernel when shrinking.",
+        },
+    }
+    required: ClassVar[tuple[str, ...]] = ("method",)
+
+    size: tuple[int, int] | None = None
+    shorter_side: int | None = None
+    longer_side: int | None = None
+    method: str = ""
+    like: str = ""
+    antialias: bool = False
+
+    def check(self, given: TensorType) -> TensorType:
+        """The new size; SpecError at the key that `like` does not have."""
+        self.require_image(given)
+        if sum(value is not None for value in (self.size, self.shorter_side, self.longer_side)) != 1:
+            raise self.fail('"resize" takes one of "size", "shorter_side" and "longer_side"')
+        check_method(self, self.method, self.like)
+        check_dtype(self, given, self.like)
+        if self.antialias and self.like != "tensorflow":
+            raise self.fail(f'"antialias" is a choice of tensorflow only, and "like" is "{self.like}"', "antialias")
+        emitted = given.with_size(*self.target(*given.size))
+        if self.like == "tensorflow" and self.method != "nearest":
+            overshoots = self.method in ("cubic", "lanczos")
+            emitted = replace(emitted, dtype="float32", range=None if overshoots else emitted.range)
+        elif given.is_float and self.method in ("cubic", "lanczos"):
+            emitted = replace(emitted, range=None)
+        return emitted
+
+    def target(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
+        """The size that an image of `height` × `width` gets."""
+        if self.size is not None:
+            return self.size
+        if height is None or width is None:
+            return None, None
+        side = self.shorter_side or self.longer_side or 1
+        is_height = (height <= width) == (self.shorter_side is not None)
+        if height == width:
+            return side, side
+        return (side, max(1, width * side // height)) if is_height else (max(1, height * side // width), side)
+
+    def emit(self, x: tf.Tensor, given: TensorType) -> tf.Tensor:
+        """Tables of taps and weights (constants for fixed sizes), then gathers and sums."""
+        import tensorflow as tf
+
+        from pbcompile.steps.kernels.resize import resize
+        from pbcompile.steps.kernels.sizes import image_size, is_fixed, largest, smallest
+
+        height, width = image_size(x, given)
+        if self.size is not None:
+            target = self.size
+        elif is_fixed(height, width):
+            target = self.target(height, width)
+        else:
+            side = self.shorter_side or self.longer_side
+            base = smallest(height, width) if self.shorter_side is not None else largest(height, width)
+            # The side that is `base` long becomes side · base // base = side.
+            target = tuple(tf.maximum(1, extent * side // base) for extent in (height, width))
+        return resize(x, (height, width), target, self.method, self.like, self.antialias)
+
+    def exactness(self, given: TensorType) -> str:
+        """Which pixels come out."""
+        return f"exact: {self.like} {self.method}"
