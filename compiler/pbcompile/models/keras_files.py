@@ -1,0 +1,119 @@
+"""`.h5`, `.keras` and architecture files to a model: read as data, built by today's Keras, filled, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pbcompile.models.architecture import LayerSpec, Network, Reader, end_names, references
+from pbcompile.models.era import Era, era_of
+from pbcompile.models.files import Architecture, content_sha256, read_architecture
+from pbcompile.models.legacy import Repairs
+from pbcompile.models.loaded import LoadedModel, ModelDescription, ModelSource, ModelTensor
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+
+def read_network(source: ModelSource, kind: str) -> tuple[Network, Architecture, Era, Repairs]:
+    """The network in the file as data, with what was repaired on the way; imports no TensorFlow."""
+    architecture = read_architecture(source, kind)
+    version, backend = architecture.keras_version, architecture.backend
+    if kind == "json" and source.weights is not None:
+        from pbcompile.models.files import HDF5_MAGIC
+        from pbcompile.models.weights import version_in
+
+        with source.weights.open("rb") as file:
+            is_h5 = file.read(8) == HDF5_MAGIC
+        if is_h5:
+            saved_version, saved_backend = version_in(source, source.weights)
+            version, backend = version or saved_version, backend or saved_backend
+    era = era_of(version, backend, architecture.config)
+    repairs = Repairs()
+    return Reader(source, era, repairs).network(architecture.config), architecture, era, repairs
+
+
+def describe_network(network: Network) -> ModelDescription:
+    """Inputs with dtype and shape, outputs by name, as far as the config alone says."""
+    by_name = {spec.name: spec for spec in network.layers}
+    inputs = []
+    for name, ref in zip(end_names(network.inputs), references(network.inputs), strict=True):
+        inputs.append(_described_input(name, by_name.get(ref.layer)))
+    outputs = tuple(ModelTensor(name, "float32", None) for name in end_names(network.outputs))
+    return ModelDescription(tuple(inputs), outputs)
+
+
+def load_keras(source: ModelSource, kind: str) -> LoadedModel:
+    """The model in a `.h5`, `.keras` or architecture file."""
+    import keras
+
+    from pbcompile.models.build import Builder
+    from pbcompile.models.weights import load_saved_layers, read_saved_layers
+
+    if keras.backend.backend() != "tensorflow":
+        raise source.refuse(f"Keras runs on {keras.backend.backend()} here", "set KERAS_BACKEND=tensorflow")
+    network, _, era, repairs = read_network(source, kind)
+    builder = Builder(source)
+    model = builder.model(network)
+    if not model.built or not getattr(model, "inputs", None):
+        raise source.refuse(f"{source.path.name} does not say the shape of its input")
+    if kind == "keras":
+        model.load_weights(str(source.path))
+    else:
+        weights = source.weights if kind == "json" and source.weights is not None else source.path
+        load_saved_layers(source, network, builder.layers, read_saved_layers(source, weights), era, repairs)
+    return _loaded(source, network, model, repairs)
+
+
+def _loaded(source: ModelSource, network: Network, model: keras.Model, repairs: Repairs) -> LoadedModel:
+    import keras
+
+    inputs = tuple(
+        ModelTensor(name, keras.backend.standardize_dtype(t.dtype), tuple(t.shape))
+        for name, t in zip(end_names(network.inputs), _flat(_functional(model).input), strict=True)
+    )
+    names = end_names(network.outputs)
+    outputs = tuple(
+        ModelTensor(name, keras.backend.standardize_dtype(t.dtype), tuple(t.shape))
+        for name, t in zip(names, _flat(_functional(model).output), strict=True)
+    )
+
+    def call(feeds: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        values = iter([feeds[tensor.name] for tensor in inputs])
+        results = model(_refilled(network.inputs, values), training=False)
+        return dict(zip(names, _flat(results), strict=True))
+
+    return LoadedModel(
+        inputs, outputs, call, "keras", repairs.sentences(), content_sha256(source.path, source.weights), (), model
+    )
+
+
+def _functional(model: keras.Model) -> Any:
+    """The functional graph of a model; a Sequential keeps its own inside."""
+    return getattr(model, "_functional", None) or model
+
+
+def _flat(value: Any) -> list[Any]:
+    """Leaves in written order; Keras's own `tree` sorts the keys of a dict."""
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in _flat(item)]
+    if isinstance(value, (list, tuple)):
+        return [leaf for item in value for leaf in _flat(item)]
+    return [value]
+
+
+def _refilled(structure: Any, values: Any) -> Any:
+    """`structure` with each reference replaced by the next of `values`."""
+    if isinstance(structure, dict):
+        return {key: _refilled(item, values) for key, item in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return [_refilled(item, values) for item in structure]
+    return next(values)
+
+
+def _described_input(name: str, spec: LayerSpec | None) -> ModelTensor:
+    if spec is None or spec.class_name != "InputLayer":
+        return ModelTensor(name, "float32", None)
+    shape = spec.config.get("batch_shape")
+    return ModelTensor(name, spec.config.get("dtype", "float32"), tuple(shape) if isinstance(shape, list) else None)
