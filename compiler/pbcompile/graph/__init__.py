@@ -3,6 +3,7 @@
 The only room that touches TensorFlow's internals.
 """
 
+from pbcompile.graph import registry
 from pbcompile.graph.lint import Promise, lint, promise_of
 from pbcompile.graph.pattern import Match
 from pbcompile.graph.portable import portable_graph_def, serialize
@@ -26,5 +27,6 @@ __all__ = [
     "lint",
     "portable_graph_def",
     "promise_of",
+    "registry",
     "serialize",
 ]

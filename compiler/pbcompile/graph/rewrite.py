@@ -42,11 +42,11 @@ class Outcome:
     declined: list[Declined] = field(default_factory=list)
 
 
-def apply_rules(graph: Graph, rules: Sequence[Rule]) -> Outcome:
+def apply_rules(graph: Graph, rules: Sequence[Rule], backwards: bool = False) -> Outcome:
     """Apply `rules` everywhere until nothing fires any more.
 
-    Each sweep visits the nodes in topological order and at each node tries the rules in their order.  PassError
-    names the last two rules when that does not end.
+    Each sweep visits the nodes in topological order (or its reverse) and at each node tries the rules in their
+    order.  PassError names the last two rules when that does not end.
     """
     outcome = Outcome()
     by_op: dict[str, list[Rule]] = {}
@@ -56,7 +56,8 @@ def apply_rules(graph: Graph, rules: Sequence[Rule]) -> Outcome:
     fired: list[str] = []
     for _ in range(MAX_SWEEPS):
         before, outcome.declined = outcome.applied, []
-        for node in graph.sorted():
+        nodes = graph.sorted()
+        for node in reversed(nodes) if backwards else nodes:
             for rule in by_op.get(node.op, ()):
                 if graph.has(node) and _try(graph, rule, node, outcome):
                     outcome.applied += 1
@@ -74,11 +75,11 @@ def _try(graph: Graph, rule: Rule, node: Node, outcome: Outcome) -> bool:
     """Try `rule` at one node; whether it fired."""
     reasons: list[str] = []
     for match in match_at(rule.pattern, graph, node):
-        graph.begin()
+        mark = graph.mark()
         try:
             new = rule.rewrite(graph, match)
         except Decline as decline:
-            graph.undo()
+            graph.undo(mark)
             reasons.append(str(decline))
             continue
         graph.commit()

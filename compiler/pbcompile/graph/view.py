@@ -25,12 +25,18 @@ class Decline(Exception):  # noqa: N818 - it says no, it is no error
 
 @dataclass(eq=False)
 class Node:
-    """One node.  Only `Graph` changes it; `inputs` are tensors in short form, `attrs` AttrValues without `_` ones."""
+    """One node.  Only `Graph` changes it; `inputs` are tensors in short form, `attrs` AttrValues without `_` ones.
+
+    stands_for: what this node is a part of, by label (the batch norms that it computes, or shares in computing)
+    absorbed:   what went into this node's constants, by label
+    """
 
     name: str
     op: str
     inputs: tuple[str, ...]
     attrs: dict[str, Any]
+    stands_for: frozenset[str] = frozenset()
+    absorbed: frozenset[str] = frozenset()
 
     def attr(self, name: str) -> Any:
         """The attribute as plain Python, or the op's default."""
@@ -61,7 +67,7 @@ class Graph:
         self._counters: dict[str, int] = {}
         self._shapes: dict[str, Shape] = {}
         self._wide: dict[str, np.ndarray[Any, Any]] = {}
-        self._journal: list[str] | None = None
+        self._journal: list[str] = []
 
     # ---- in and out -------------------------------------------------------------------------------------------
 
@@ -207,8 +213,7 @@ class Graph:
         dtypes = [self.dtype(tensor) for tensor in given if not is_control(tensor)]
         node = Node(self._fresh(name or op), op, given, registry.infer_type_attrs(op, made, dtypes))
         self._insert(node)
-        if self._journal is not None:
-            self._journal.append(node.name)
+        self._journal.append(node.name)
         return node.name
 
     def add_const(self, value: np.ndarray[Any, Any], dtype: str = "", name: str = "const") -> str:
@@ -223,7 +228,15 @@ class Graph:
     def copy_of(self, node: Node, inputs: Sequence[str], **changed: Any) -> str:
         """Add a node like `node` with other inputs (and attributes), and return its port 0."""
         kept = {key: value for key, value in node.attrs.items() if key not in changed}
-        return self.add(node.op, inputs, {**kept, **changed}, self._hints.get(node.name, node.name))
+        tensor = self.add(node.op, inputs, {**kept, **changed}, self._hints.get(node.name, node.name))
+        self.label(tensor, node.stands_for, node.absorbed)
+        return tensor
+
+    def label(self, tensor: str, stands_for: Iterable[str] = (), absorbed: Iterable[str] = ()) -> None:
+        """Note that the node of `tensor` also stands for these labels, or has also absorbed them."""
+        node = self.producer_of(tensor)
+        node.stands_for |= frozenset(stands_for)
+        node.absorbed |= frozenset(absorbed)
 
     def redirect(self, old: str, new: str) -> None:
         """Let every reader of tensor `old` read `new`, keep a public name on the replacement, drop what is dead."""
@@ -298,18 +311,18 @@ class Graph:
 
     # ---- trying -----------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """From here, `undo` takes back every node that is added."""
-        self._journal = []
+    def mark(self) -> int:
+        """A point to which `undo` can go back."""
+        return len(self._journal)
+
+    def undo(self, mark: int) -> None:
+        """Take back every node added since `mark`; nothing else may have been changed meanwhile."""
+        self._remove(reversed(self._journal[mark:]))
+        del self._journal[mark:]
 
     def commit(self) -> None:
-        """Keep what was added since `begin`."""
-        self._journal = None
-
-    def undo(self) -> None:
-        """Take back what was added since `begin`; nothing else may have been changed meanwhile."""
-        added, self._journal = self._journal or [], None
-        self._remove(reversed(added))
+        """Keep what was added; marks taken before are void."""
+        self._journal.clear()
 
     # ---- inside -----------------------------------------------------------------------------------------------
 

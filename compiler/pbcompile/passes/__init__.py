@@ -1,0 +1,128 @@
+"""The passes, in their order, and `optimize`, which runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pbcompile.graph import Graph, Outcome, Rule, apply_rules, lint, promise_of
+from pbcompile.passes.batch_norm import LABEL, mark_batch_norms
+from pbcompile.passes.decompose_batch_norm import DecomposeBatchNorm
+from pbcompile.passes.drop_control_edges import drop_control_edges
+from pbcompile.passes.fold_affine import (
+    FoldDivisionIntoConv,
+    FoldScaleIntoConv,
+    FoldShiftIntoBias,
+    FoldSubtractionIntoBias,
+    MergeBiases,
+)
+from pbcompile.passes.fold_constants import fold_constants
+from pbcompile.passes.merge_duplicates import merge_duplicates
+from pbcompile.passes.remove_identities import RemoveIdentities
+from pbcompile.passes.report import BatchNormReport, CompileReport, FoldedBatchNorm, KeptBatchNorm, PassReport
+
+__all__ = ["LEVELS", "PIPELINE", "BatchNormReport", "CompileReport", "Position", "optimize"]
+
+LEVELS = ("none", "canonical", "tensorflow-cpu")
+"""Each level runs the passes of those before it, and its own."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """One place in the pipeline: a pass, why it stands here, and from which level on it runs."""
+
+    name: str
+    run: Callable[[Graph], Outcome]
+    why: str
+    level: str = "canonical"
+
+
+def rules(*given: Rule, backwards: bool = False) -> Callable[[Graph], Outcome]:
+    """A pass that applies these rules until nothing fires."""
+    return lambda graph: apply_rules(graph, given, backwards)
+
+
+PIPELINE: tuple[Position, ...] = (
+    Position(
+        "drop-control-edges",
+        drop_control_edges,
+        "first: a control edge hides that a constant is one, and no artifact may have any",
+        level="none",
+    ),
+    Position(
+        "remove-identities",
+        rules(RemoveIdentities()),
+        "before folding: every frozen variable stands behind an Identity, and evaluating it would copy the weights",
+    ),
+    Position(
+        "fold-constants",
+        fold_constants,
+        "turns the chains that Keras 3 computes batch norm's scale and shift with into one constant each",
+    ),
+    Position(
+        "decompose-batch-norm",
+        rules(DecomposeBatchNorm()),
+        "after folding, when its inputs are constants; gives both ages of Keras one form",
+    ),
+    Position(
+        "fold-scale-into-conv",
+        rules(FoldScaleIntoConv(), FoldDivisionIntoConv(), backwards=True),
+        "before shifts, which pass no scale; backwards, so that a chain of scales is one before it meets the weights",
+    ),
+    Position(
+        "fold-shift-into-bias",
+        rules(FoldShiftIntoBias(), FoldSubtractionIntoBias(), MergeBiases(), backwards=True),
+        "after scales: what is left between a convolution and its shift now commutes",
+    ),
+    Position(
+        "merge-duplicates",
+        merge_duplicates,
+        "last: a convolution that two branches share cannot be folded into",
+    ),
+)
+"""The passes in order.  A position's reason says what goes wrong elsewhere."""
+
+
+def optimize(graph: Graph, level: str = "canonical") -> CompileReport:
+    """Run the passes of `level` on `graph`, in place, with lint before the first and after each.
+
+    level: one of `LEVELS`.  PassError when a pass breaks the graph or changes an output's dtype or shape.
+    """
+    before = len(graph)
+    layers = mark_batch_norms(graph)
+    promise = promise_of(graph)
+    done: list[PassReport] = []
+    reasons: dict[str, dict[str, None]] = {}
+    for position in PIPELINE:
+        if LEVELS.index(position.level) > LEVELS.index(level):
+            continue
+        outcome = position.run(graph)
+        graph.commit()
+        if outcome.applied or not done:
+            lint(graph, promise, position.name)
+        done.append(PassReport(position.name, outcome.applied, tuple(outcome.declined)))
+        for no in outcome.declined:
+            for label in graph.node(no.node).stands_for if no.node in graph else ():
+                reasons.setdefault(label, {})[no.reason] = None
+    graph.settle_names()
+    graph.prune()
+    lint(graph, promise, "the last pass")
+    return CompileReport(level, before, len(graph), tuple(done), _account(graph, layers, level, reasons))
+
+
+def _account(graph: Graph, layers: tuple[str, ...], level: str, reasons: dict[str, dict[str, None]]) -> BatchNormReport:
+    standing = {label for node in graph for label in node.stands_for}
+    into: dict[str, list[str]] = {}
+    for node in graph.sorted():
+        for label in sorted(node.absorbed):
+            into.setdefault(label, []).append(node.name)
+    folded, kept = [], []
+    for layer in layers:
+        label = LABEL + layer
+        if label not in standing:
+            folded.append(FoldedBatchNorm(layer, tuple(into.get(label, ()))))
+        elif level == "none":
+            kept.append(KeptBatchNorm(layer, 'level "none" folds nothing'))
+        else:
+            kept.append(KeptBatchNorm(layer, "; ".join(reasons.get(label, {"no rule fits it": None}))))
+    return BatchNormReport(tuple(folded), tuple(kept))
