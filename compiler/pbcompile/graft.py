@@ -10,6 +10,7 @@ import tensorflow as tf
 from pbcompile.models import LoadedModel
 from pbcompile.plan import Plan, PlannedOutput
 from pbcompile.spec import InputSpec
+from pbcompile.steps.decoding import decode
 from pbcompile.steps.postprocess import TopK
 from pbcompile.tensor_type import TensorType
 
@@ -56,8 +57,6 @@ def preprocess(x: tf.Tensor, item: InputSpec) -> tf.Tensor:
 
 
 def _channels_last_batch(x: tf.Tensor, item: InputSpec) -> tf.Tensor:
-    if item.channels in CAMERA:
-        return decode_camera(x, item.channels)
     if item.fed.rank == 3:
         x = tf.expand_dims(x, 0)
     return tf.transpose(x, [0, 2, 3, 1]) if item.fed.layout in ("NCHW", "CHW") else x

@@ -45,13 +45,18 @@ class Plan:
         return {name: given for output in self.outputs for name, given in output.emitted.items()}
 
 
-def make_plan(spec: Spec, inputs: Sequence[ModelTensor], outputs: Sequence[ModelTensor]) -> Plan:
-    """Bind a spec to a model with these inputs and outputs.  Raises SpecError with all problems found."""
+def make_plan(
+    spec: Spec, inputs: Sequence[ModelTensor], outputs: Sequence[ModelTensor], *, is_built: bool = True
+) -> Plan:
+    """Bind a spec to a model with these inputs and outputs.  Raises SpecError with all problems found.
+
+    Where the model `is_built` no further than its config, output shapes may be unknown; then only names are checked.
+    """
     problems: list[Problem] = []
     feeds, targets = _bind_inputs(spec, inputs, problems)
-    planned = _bind_outputs(spec, outputs, problems)
+    planned = _bind_outputs(spec, outputs, problems, is_built)
     if problems:
-        raise SpecError(*(spec.text.locate(problem) for problem in problems))
+        raise SpecError(*problems)
     return Plan(spec, feeds, targets, planned)
 
 
@@ -91,6 +96,8 @@ def _listed(names: Sequence[str]) -> str:
 def _mismatch(item: InputSpec, target: ModelTensor) -> list[Problem]:
     """Why what leaves the last step is not what the model takes; empty when it is."""
     given = item.result
+    if target.shape is None:
+        return []
     where = item.preprocess[-1].pointer if item.preprocess else item.pointer
     wanted = f"{target.dtype} [{', '.join('?' if d is None else str(d) for d in target.shape)}]"
     said = f'the model\'s input "{target.name}" takes {wanted}, and what comes out of the last step is {given}'
@@ -114,7 +121,9 @@ def _mismatch(item: InputSpec, target: ModelTensor) -> list[Problem]:
     return [Problem("step-type-mismatch", said, where, hint)]
 
 
-def _bind_outputs(spec: Spec, outputs: Sequence[ModelTensor], problems: list[Problem]) -> tuple[PlannedOutput, ...]:
+def _bind_outputs(
+    spec: Spec, outputs: Sequence[ModelTensor], problems: list[Problem], is_built: bool
+) -> tuple[PlannedOutput, ...]:
     by_name = {tensor.name: tensor for tensor in outputs}
     wanted = spec.outputs or tuple(OutputSpec(name, name, (), "/outputs") for name in by_name)
     batch = {item.entry.shape[0] for item in spec.inputs if item.entry.rank}
@@ -130,6 +139,9 @@ def _bind_outputs(spec: Spec, outputs: Sequence[ModelTensor], problems: list[Pro
             hint = "its outputs: " + ", ".join(by_name) if len(by_name) <= 8 else did_you_mean(source, by_name)
             problems.append(Problem("output-unknown", message, pointer, hint))
             continue
+        if by_name[source].shape is None and not is_built:
+            planned.append(PlannedOutput(item, source, (), {}))
+            continue
         try:
             planned.append(_plan_output(item, source, by_name[source], fixed))
         except SpecError as error:
@@ -138,7 +150,12 @@ def _bind_outputs(spec: Spec, outputs: Sequence[ModelTensor], problems: list[Pro
 
 
 def _plan_output(item: OutputSpec, source: str, tensor: ModelTensor, batch: int | None) -> PlannedOutput:
-    shape: Dims = (batch if tensor.shape and tensor.shape[0] is None else tensor.shape[0], *tensor.shape[1:]) if tensor.shape else ()
+    if tensor.shape is None and item.postprocess:
+        message = f'the model does not say the rank of its output "{source}", so no step can follow it'
+        raise SpecError(Problem("step-type-mismatch", message, item.postprocess[0].pointer))
+    shape: Dims = tensor.shape or ()
+    if shape and shape[0] is None:
+        shape = (batch, *shape[1:])
     given = TensorType(tensor.dtype, shape)
     types = [given]
     for step in item.postprocess:

@@ -28,19 +28,8 @@ def load_spec(path: str | Path) -> Spec:
     problems = [text.locate(problem, at_key=at_key) for problem, at_key in find_problems(text.document)]
     if problems:
         raise SpecError(*problems)
-    try:
+    with text.locating():
         return _Builder(text, Path(path)).build()
-    except SpecError as error:
-        raise locate_in(text, error) from None
-
-
-def locate_in(text: JsonText, error: SpecError) -> SpecError:
-    """The same error with each pointer resolved to a line of the spec."""
-    located = []
-    for problem in error.problems:
-        at_key = problem.code in ("name-clash", "key-unused")
-        located.append(problem if problem.line else text.locate(problem, at_key=at_key))
-    return SpecError(*located)
 
 
 class _Builder:

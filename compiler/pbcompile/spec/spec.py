@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pbcompile.errors import ModelError, Problem
 from pbcompile.spec.text import JsonText
 from pbcompile.steps import Step
 from pbcompile.tensor_type import TensorType
@@ -32,6 +33,10 @@ class ModelSource:
     custom_objects: Mapping[str, str] = field(default_factory=dict)
     trust_code: bool = False
     pointer: str = "/model"
+
+    def refuse(self, message: str, hint: str = "", code: str = "model-unreadable") -> ModelError:
+        """A ModelError at this source."""
+        return ModelError(Problem(code, message, self.pointer, hint))
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pbcompile.errors import Problem, SpecError
+from pbcompile.errors import PbcompileError, Problem, SpecError
 
 _TOKEN = re.compile(r'\s*(?:("(?:[^"\\]|\\.)*")|([{}\[\],:])|([^\s{}\[\],:"]+))')
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 64
+AT_KEY = ("name-clash", "key-unused")
+"""Codes of problems in which the key is wrong, not its value."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,15 @@ class JsonText:
         while pointer not in table and pointer:
             pointer = pointer.rpartition("/")[0]
         return _at_offset(problem, self.file, self.text, table.get(pointer, 0))
+
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """Give every problem raised inside that points into this text its line and column."""
+        try:
+            yield
+        except PbcompileError as error:
+            problems = [p if p.line or not p.pointer else self.locate(p, at_key=p.code in AT_KEY) for p in error.problems]
+            raise type(error)(*problems) from error.__cause__
 
 
 def _at_offset(problem: Problem, file: str, text: str, offset: int) -> Problem:

@@ -1,7 +1,10 @@
 """The steps of a spec, one family a file.  `STEPS` and `POST_STEPS` are the explicit lists of what exists."""
 
 from pbcompile.steps.base import Step
+from pbcompile.steps.colour import ConvertColor
+from pbcompile.steps.geometry import CenterCrop, Crop, Flip, Pad, Rotate90
 from pbcompile.steps.postprocess import Argmax, Sigmoid, Softmax, Threshold, TopK
+from pbcompile.steps.resampling import Resize
 from pbcompile.steps.values import (
     Cast,
     Clip,
@@ -16,6 +19,13 @@ from pbcompile.steps.values import (
 )
 
 STEPS: tuple[type[Step], ...] = (
+    Resize,
+    CenterCrop,
+    Crop,
+    Pad,
+    Flip,
+    Rotate90,
+    ConvertColor,
     Cast,
     Rescale,
     SubtractMean,

@@ -1,0 +1,315 @@
+"""The command line: the only place that prints or exits.  Heavy modules are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from pbcompile.errors import EXIT_BUG, EXIT_DONE, EXIT_NO, EXIT_SPEC, PbcompileError, Problem
+from pbcompile.version import __version__
+
+COMMANDS = ("compile", "check", "inspect", "schema", "predict")
+as_json = click.option("--json", "use_json", is_flag=True, help="Print one JSON object on stdout and nothing else there.")
+
+
+class DefaultToCompile(click.Group):
+    """`pbcompile SPEC` is `pbcompile compile SPEC`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `compile` in front when the first word is a file, not a command or an option."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["compile", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=DefaultToCompile, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="pbcompile")
+def cli() -> None:
+    """Compile a Keras image model and its preprocessing into one self-contained TensorFlow .pb.
+
+    `pbcompile SPEC` is short for `pbcompile compile SPEC`.
+    """
+
+
+@cli.command("compile")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write, instead of the spec's artifact.")
+@click.option("--no-verify", is_flag=True, help="Write without proving the artifact first.")
+@as_json
+def compile_command(spec: Path, output: Path | None, no_verify: bool, use_json: bool) -> None:
+    """Compile SPEC, prove the artifact against the original, then write it."""
+    from pbcompile.spec import load_spec
+
+    loaded = load_spec(spec)  # before TensorFlow: a mistake in the spec is told at once
+    with _progress("compiling") as progress:
+        progress("start TensorFlow", 0, 1)
+        import_tensorflow()
+        progress("start TensorFlow", 1, 1)
+        from pbcompile.pipeline import compile_spec
+
+        result = compile_spec(loaded, output, verify=not no_verify, progress=progress)
+    report = result.as_json()
+    if use_json:
+        _print_json(report)
+    else:
+        _print_compiled(report)
+
+
+@cli.command("check")
+@click.argument("spec", type=click.Path(path_type=Path))
+@as_json
+def check_command(spec: Path, use_json: bool) -> None:
+    """Validate SPEC and print its pipeline with the shape and dtype after every step."""
+    from pbcompile.check import check_spec
+    from pbcompile.spec import load_spec
+
+    report = check_spec(load_spec(spec))
+    if use_json:
+        _print_json(report)
+    else:
+        _print_pipeline(report)
+
+
+@cli.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+@as_json
+def inspect_command(file: Path, use_json: bool) -> None:
+    """Show inputs, outputs, ops, size and the embedded contract of a .pb.  Runs nothing."""
+    import_tensorflow()
+    from pbcompile.inspection import inspect_artifact
+
+    report = inspect_artifact(file)
+    if use_json:
+        _print_json(report)
+    else:
+        _print_inspected(report)
+
+
+@cli.command("schema")
+@as_json
+def schema_command(use_json: bool) -> None:
+    """Print the JSON Schema of a spec."""
+    from pbcompile.spec import assemble_schema
+
+    click.echo(json.dumps(assemble_schema(), indent=None if use_json else 2))
+
+
+@cli.command("predict")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@as_json
+def predict_command(file: Path, inputs: tuple[str, ...], use_json: bool) -> None:
+    """Run FILE on images or .npy arrays.
+
+    With several inputs in the artifact, give one as NAME=PATH for each of them.
+    """
+    import_tensorflow()
+    from pbcompile.predict import predict_files
+
+    results, problems = predict_files(file, inputs)
+    if use_json:
+        report: dict[str, Any] = {"results": results}
+        if problems:
+            report["error"] = _error_json(EXIT_SPEC, problems)
+        _print_json(report)
+    else:
+        for result in results:
+            _print_result(result)
+        for problem in problems:
+            click.echo(problem.render(), err=True)
+    if problems:
+        sys.exit(EXIT_SPEC)
+
+
+# ---- what a person reads --------------------------------------------------------------------------------------------
+
+
+def _print_compiled(report: Mapping[str, Any]) -> None:
+    norms, nodes, gate = report["batch_norm"], report["nodes"], report["verify"]
+    lines = [
+        f"{report['artifact']}  {report['bytes'] / 1e6:.2f} MB  sha256 {report['sha256'][:16]}…",
+        *(f"  in   {_tensor(item)}" for item in report["inputs"]),
+        *(f"  out  {_tensor(item)}" for item in report["outputs"]),
+        f"  nodes {nodes['before']} → {nodes['after']}, batch norms folded {norms['folded']} of {norms['found']}",
+        *(f"    kept {kept['layer']}: {kept['reason']}" for kept in norms["kept"]),
+        *(f"  repaired: {repair}" for repair in report["repairs"]),
+    ]
+    if gate is None:
+        lines.append("  not verified (--no-verify)")
+    else:
+        lines.append(f"  verified on {gate['samples']} samples against the original behind the real libraries:")
+        for name, parity in gate["preprocess"].items():
+            level, share = parity["max_level_difference"], parity["differing_fraction"]
+            lines.append(f"    {name}: pixels differ by {level:.3g} levels in {share:.2%} of the values")
+        for name, parity in gate["outputs"].items():
+            numbers = [f"{key} {value:.3g}" for key, value in parity.items() if value is not None]
+            lines.append(f"    {name}: {', '.join(numbers) or 'equal'}")
+    lines.append("  " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report["seconds"].items()))
+    click.echo("\n".join(lines))
+
+
+def _tensor(item: Mapping[str, Any]) -> str:
+    if item["dtype"] is None:
+        return str(item["name"])
+    shape = item["shape"]
+    dims = "any shape" if shape is None else "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
+    return f"{item['name']}  {item['dtype']} {dims}"
+
+
+def _print_pipeline(report: Mapping[str, Any]) -> None:
+    for item in report["inputs"]:
+        click.echo(f"{item['name']}  ({item['kind']})")
+        stages = item["stages"]
+        width = max(len(stage["stage"]) for stage in stages)
+        wide = max(len(stage["type"]) for stage in stages)
+        for stage in stages:
+            values = "" if stage["range"] is None else f"{stage['range'][0]:.6g} … {stage['range'][1]:.6g}"
+            line = f"  {stage['stage']:<{width}}  {stage['type']:<{wide}}  {values:<20}  {stage['match'] or ''}"
+            click.echo(line.rstrip())
+    model = report["model"] if report["model_read"] else f"{report['model']} (not read: its inputs are checked by compile)"
+    click.echo(f"model  {model}")
+    for item in report["outputs"]:
+        source = f" from {item['from']}" if item["from"] else ""
+        click.echo(f"{item['name']}{source}" + (f"  {item['type']}" if item["type"] else ""))
+    click.echo(f"→ {report['artifact']}  (level {report['optimize']})")
+
+
+def _print_inspected(report: Mapping[str, Any]) -> None:
+    click.echo(f"{report['artifact']}  {report['bytes'] / 1e6:.2f} MB  sha256 {report['sha256']}")
+    for key, word in (("inputs", "in "), ("outputs", "out")):
+        for item in report[key]:
+            click.echo(f"  {word}  {_tensor(item)}")
+    ops = ", ".join(f"{count} {op}" for op, count in report["ops"].items())
+    click.echo(f"  {report['nodes']} nodes: {ops}")
+    contract = report["contract"]
+    if contract is None:
+        click.echo("  no contract: this file was not written by pbcompile")
+        return
+    norms = contract["batch_norm"]
+    click.echo(f"  pbcompile {contract['pbcompile']}, TensorFlow {contract['tensorflow']}")
+    click.echo(f"  spec {contract['spec_sha256'][:16]}…, model {contract['model_sha256'][:16]}…")
+    click.echo(f"  batch norms folded {norms['folded']} of {norms['found']}")
+    for kept in norms["kept"]:
+        click.echo(f"    kept {kept['layer']}: {kept['reason']}")
+
+
+def _print_result(result: Mapping[str, Any]) -> None:
+    click.echo(result["input"])
+    outputs = result["outputs"]
+    for name, value in outputs.items():
+        text = json.dumps(value, ensure_ascii=False)
+        click.echo(f"  {name}: {text if len(text) <= 400 else text[:400] + '…'}")
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal, one line per finished stage elsewhere; always on stderr."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description:<18}"), BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(title, total=None)
+
+            def show(stage: str, done: int, total: int) -> None:
+                bar.update(task, description=stage, completed=done, total=total)
+
+            yield show
+        return
+    started: dict[str, float] = {}
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if stage not in started:
+            started[stage] = time.perf_counter()
+        if done == total:
+            click.echo(f"{stage}: {time.perf_counter() - started[stage]:.1f} s", err=True)
+
+    yield tell
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow without its log on the terminal, unless the user set the log's level.
+
+    Some lines are written before any level counts, so stderr itself is held back meanwhile; if the import fails, what
+    was written is shown.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            import keras  # noqa: F401 - it brings TensorFlow, and lines of its own
+            import tensorflow  # noqa: F401
+        except BaseException:
+            os.lseek(held.fileno(), 0, os.SEEK_SET)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+# ---- JSON, errors and exit codes ------------------------------------------------------------------------------------
+
+
+def _print_json(report: Mapping[str, Any]) -> None:
+    click.echo(json.dumps(report, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _error_json(code: int, problems: tuple[Problem, ...] | list[Problem]) -> dict[str, Any]:
+    listed = [problem.as_json() for problem in problems]
+    return {"code": problems[0].code, "message": problems[0].message, "exit_code": code, "problems": listed}
+
+
+def _fail(code: int, problems: tuple[Problem, ...], use_json: bool) -> NoReturn:
+    if use_json:
+        _print_json({"error": _error_json(code, problems)})
+    else:
+        click.echo("\n".join(problem.render() for problem in problems), err=True)
+    sys.exit(code)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with a code of the contract."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    use_json = "--json" in arguments
+    try:
+        cli.main(arguments, prog_name="pbcompile", standalone_mode=False)
+        sys.exit(EXIT_DONE)
+    except PbcompileError as error:
+        _fail(error.exit_code, error.problems, use_json)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _fail(EXIT_SPEC, (Problem("call-invalid", error.format_message(), hint="pbcompile --help"),), use_json)
+    except (KeyboardInterrupt, click.Abort):
+        _fail(130, (Problem("interrupted", "stopped; nothing was written"),), use_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_NO)
+    except Exception as error:  # noqa: BLE001 - the last door: a bug is told as one, with its traceback
+        if not use_json:
+            traceback.print_exc()
+        message = f"{type(error).__name__}: {error}"
+        _fail(EXIT_BUG, (Problem("bug", message, hint="this is a bug in pbcompile; please report it with the spec"),), use_json)
+
+
+if __name__ == "__main__":
+    main()

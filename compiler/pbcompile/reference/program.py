@@ -1,0 +1,53 @@
+"""The unfused program: what a careful user would have written with cv2, PIL and NumPy around the original model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pbcompile.reference import REFERENCE
+from pbcompile.reference.decoding import decode
+from pbcompile.reference.values import top_k
+from pbcompile.spec import InputSpec, OutputSpec
+from pbcompile.steps import Step
+from pbcompile.steps.postprocess import TopK
+from pbcompile.tensor_type import TensorType
+
+Array = npt.NDArray[Any]
+
+
+def preprocess_reference(item: InputSpec, fed: Any) -> Array:
+    """What one input becomes before the model; encoded images go through one by one."""
+    if item.kind == "encoded":
+        contents = list(fed) if item.is_vector else [fed]
+        done = [_steps(item, decode(c, item.channels, item.exif), item.entry) for c in contents]
+        return np.concatenate(done)
+    x = np.asarray(fed)
+    if item.kind == "pixels":
+        x = x[None] if item.fed.rank == 3 else x
+        x = np.moveaxis(x, 1, -1) if item.fed.layout.endswith("CHW") else x
+    return _steps(item, x, item.entry)
+
+
+def _steps(item: InputSpec, x: Array, given: TensorType) -> Array:
+    for step, after in zip(item.preprocess, item.types, strict=True):
+        x, given = apply_reference(step, x, given), after
+    return x
+
+
+def apply_reference(step: Step, x: Array, given: TensorType) -> Array:
+    """One step by the real library."""
+    return REFERENCE[type(step)](step, x, given)
+
+
+def postprocess_reference(output: OutputSpec, types: tuple[TensorType, ...], x: Array) -> dict[str, Array]:
+    """The public tensors of one output by name."""
+    for step, given in zip(output.postprocess, types, strict=False):
+        if isinstance(step, TopK):
+            return {f"{output.name}_{part}": value for part, value in top_k(step, x).items()}
+        x = apply_reference(step, x, given)
+    return {output.name: x}
+
+

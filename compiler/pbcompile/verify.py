@@ -1,0 +1,315 @@
+"""The gate: the artifact in a fresh process against the real libraries and the original model.
+
+Tolerance of a float output, from its dtype and the depth of the network.  A dot product of K terms in float32 carries
+a relative error that grows like a random walk, eps/2 · sqrt(K) (Higham, Accuracy and Stability, 2.8); along a chain of
+linear layers the squares add up.  Two programs that sum in different orders may therefore differ by
+
+    tolerance = 4 · eps · sqrt(K_1 + K_2 + … + K_n)     relative to the largest value of that output in that sample,
+
+with K_i the terms of the layers on the heaviest path and eps = 2^-23.  4 covers both programs and the tail.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pbcompile.errors import Problem, SpecError
+from pbcompile.models import LoadedModel
+from pbcompile.plan import Plan, PlannedOutput
+from pbcompile.reference.program import postprocess_reference, preprocess_reference
+from pbcompile.samples import Sample
+from pbcompile.spec import InputSpec
+from pbcompile.steps.postprocess import TopK
+
+Array = npt.NDArray[Any]
+EPSILON = 2.0**-23
+NEGLIGIBLE_LEVEL = 1e-3
+"""Differences below a thousandth of a grey level are float rounding, not other pixels."""
+
+
+@dataclass(frozen=True)
+class PixelParity:
+    """How far the preprocessed tensors are apart, in grey levels of the fed image."""
+
+    max_level_difference: float
+    differing_fraction: float
+
+
+@dataclass(frozen=True)
+class OutputParity:
+    """How far one output is from the original's; None where it has no meaning for its dtype or shape.
+
+    `excess` is the largest difference over its tolerance; above 1 the gate says no.
+    """
+
+    max_abs: float | None
+    max_rel: float | None
+    cosine: float | None
+    top1_agreement: float | None
+    excess: float
+    worst: str
+
+    def as_json(self) -> dict[str, float | None]:
+        """The promised fields."""
+        return {
+            "max_abs": self.max_abs,
+            "max_rel": self.max_rel,
+            "cosine": self.cosine,
+            "top1_agreement": self.top1_agreement,
+        }
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What the gate found."""
+
+    passed: bool
+    samples: int
+    preprocess: Mapping[str, PixelParity]
+    outputs: Mapping[str, OutputParity]
+    problems: tuple[Problem, ...]
+    first_divergence: Mapping[str, str] | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that spec-format.md promises."""
+        return {
+            "passed": self.passed,
+            "samples": self.samples,
+            "preprocess": {name: dict(vars(parity)) for name, parity in self.preprocess.items()},
+            "outputs": {name: parity.as_json() for name, parity in self.outputs.items()},
+            "first_divergence": None if self.first_divergence is None else dict(self.first_divergence),
+        }
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The unfused program's answer for one sample."""
+
+    preprocessed: Mapping[str, Array]
+    model: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+
+
+def reference_answers(
+    plan: Plan, model: LoadedModel, samples: Sequence[Sample], advance: Callable[[], None]
+) -> list[Expected]:
+    """Run the unfused program on every sample.  Raises SpecError at the input whose sample the libraries refuse."""
+    answers = []
+    for sample in samples:
+        ready = {item.name: _preprocess(item, sample) for item in plan.spec.inputs}
+        given = model.predict(
+            {name: ready[item.name].astype(plan.targets[item.name].dtype) for name, item in plan.feeds.items()}
+        )
+        outputs: dict[str, Array] = {}
+        for output in plan.outputs:
+            outputs |= postprocess_reference(output.spec, output.types, given[output.source])
+        answers.append(Expected(ready, given, outputs))
+        advance()
+    return answers
+
+
+def _preprocess(item: InputSpec, sample: Sample) -> Array:
+    try:
+        return preprocess_reference(item, sample.feeds[item.name])
+    except ValueError as error:
+        problem = Problem("image-unreadable", f'"{sample.name}" cannot be preprocessed: {error}', item.pointer)
+        raise SpecError(problem) from error
+
+
+def compare(
+    plan: Plan,
+    samples: Sequence[Sample],
+    expected: Sequence[Expected],
+    preprocessed: Sequence[Mapping[str, Array]],
+    outputs: Sequence[Mapping[str, Array]],
+    tolerance: float,
+) -> VerifyReport:
+    """Put both programs' answers side by side.
+
+    preprocessed: what the graph hands to the model, by input name, for each sample; outputs: the artifact's.
+    tolerance: the derived relative tolerance of float outputs.
+    """
+    verify = plan.spec.verify
+    problems: list[Problem] = []
+    divergence: dict[str, str] | None = None
+    pixels = {}
+    for item in plan.spec.inputs:
+        pairs = [(e.preprocessed[item.name], got[item.name]) for e, got in zip(expected, preprocessed, strict=True)]
+        pixels[item.name] = parity = _compare_pixels(item, pairs)
+        if parity.max_level_difference > verify.max_level_difference:
+            message = (
+                f'the preprocessing of "{item.name}" differs by up to {parity.max_level_difference:.3g} grey levels '
+                f"in {parity.differing_fraction:.2%} of the values"
+            )
+            problems.append(Problem("parity-exceeded", message, item.pointer))
+            divergence = divergence or {"stage": "preprocess", "layer": item.name}
+    results: dict[str, OutputParity] = {}
+    names = [sample.name for sample in samples]
+    for output in plan.outputs:
+        for name in output.emitted:
+            triples = [(e.outputs[name], got[name], e.model[output.source]) for e, got in zip(expected, outputs, strict=True)]
+            results[name] = parity_of = _Comparison(plan, output, name, tolerance).run(triples, names)
+            found = _judge(plan, output, name, parity_of)
+            if found:
+                problems.append(found)
+                divergence = divergence or {"stage": "model", "layer": output.source}
+    return VerifyReport(not problems, len(samples), pixels, results, tuple(problems), divergence)
+
+
+def _judge(plan: Plan, output: PlannedOutput, name: str, parity: OutputParity) -> Problem | None:
+    agreement, least = parity.top1_agreement, plan.spec.verify.min_top1_agreement
+    if not parity.excess <= 1:
+        message = f'the output "{name}" is not the original\'s: {parity.worst}'
+        return Problem("parity-exceeded", message, output.spec.pointer)
+    if agreement is not None and agreement < least:
+        message = f'the output "{name}" names the same class on {agreement:.1%} of the samples, less than {least:.1%}'
+        return Problem("parity-exceeded", message, output.spec.pointer)
+    return None
+
+
+def _compare_pixels(item: InputSpec, pairs: Sequence[tuple[Array, Array]]) -> PixelParity:
+    low, high = item.result.range or (0.0, 255.0)
+    level = (high - low) / 255.0 or 1.0
+    worst, differing, total = 0.0, 0, 0
+    for wanted, got in pairs:
+        if wanted.shape != got.shape:
+            return PixelParity(math.inf, 1.0)
+        levels = np.abs(wanted.astype(np.float64) - got.astype(np.float64)) / level
+        levels[(wanted != wanted) & (got != got)] = 0.0  # NaN on both sides agrees
+        real = ~(levels <= NEGLIGIBLE_LEVEL) if item.kind != "tensor" else ~(levels <= 1e-5)
+        differing += int(real.sum())
+        total += levels.size
+        if real.any():
+            worst = max(worst, float(np.nanmax(levels)) if np.isfinite(levels).any() else math.inf)
+    return PixelParity(worst, differing / max(total, 1))
+
+
+class _Comparison:
+    """Compares one public output over all samples."""
+
+    def __init__(self, plan: Plan, output: PlannedOutput, name: str, tolerance: float) -> None:
+        verify = plan.spec.verify
+        self.output, self.name = output, name
+        self.rtol = tolerance if verify.rtol is None else verify.rtol
+        self.atol = verify.atol
+        self.explicit = verify.rtol is not None or verify.atol is not None
+
+    def run(self, triples: Sequence[tuple[Array, Array, Array]], names: Sequence[str]) -> OutputParity:
+        """Each triple is (expected, got, what the model gave) for the sample of that name."""
+        excess, worst = 0.0, ""
+        for (wanted, got, raw), name in zip(triples, names, strict=True):
+            amount, where = self._excess(wanted, got, raw)
+            if not amount <= excess:
+                excess, worst = amount, f"on {name}, {where}"
+        wanted0 = triples[0][0]
+        if wanted0.dtype.kind != "f" or any(w.shape != g.shape for w, g, _ in triples):
+            return OutputParity(None, None, None, None, excess, worst)
+        a = np.concatenate([w.ravel() for w, _, _ in triples]).astype(np.float64)
+        b = np.concatenate([g.ravel() for _, g, _ in triples]).astype(np.float64)
+        norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+        top1 = None
+        if wanted0.ndim == 2 and wanted0.shape[1] > 1:
+            same = [self._same_class(w, g) for w, g, _ in triples]
+            top1 = float(np.mean(np.concatenate(same)))
+        return OutputParity(
+            max_abs=float(np.max(np.abs(a - b), initial=0.0)),
+            max_rel=float(np.max(np.abs(a - b) / np.maximum(np.abs(a), np.finfo(np.float32).tiny), initial=0.0)),
+            cosine=float(np.dot(a, b)) / norm if norm else 1.0 if np.array_equal(a, b) else 0.0,
+            top1_agreement=top1,
+            excess=excess,
+            worst=worst,
+        )
+
+    def _allowed(self, wanted: Array) -> Array:
+        """The tolerance of each element: relative to the largest value of the sample unless the spec says its own."""
+        size = np.abs(wanted.astype(np.float64))
+        if self.explicit:
+            return (self.atol or 0.0) + self.rtol * size
+        finite = size[np.isfinite(size)]
+        return np.full(wanted.shape, self.rtol * float(finite.max(initial=0.0)) + np.finfo(np.float32).tiny)
+
+    def _excess(self, wanted: Array, got: Array, raw: Array) -> tuple[float, str]:
+        """The largest difference over its tolerance, and where."""
+        if wanted.shape != got.shape:
+            return math.inf, f"the shape is {list(got.shape)} for {list(wanted.shape)}"
+        if wanted.dtype.kind == "f":
+            difference = np.abs(wanted.astype(np.float64) - got.astype(np.float64))
+            difference[(wanted == got) | ((wanted != wanted) & (got != got))] = 0.0  # equal infinities, NaN on both
+            ratio = difference / self._allowed(wanted)
+            ratio[np.isnan(ratio)] = math.inf
+            if not ratio.size:
+                return 0.0, ""
+            at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+            where = f"element {[int(i) for i in at]} is {got[at]:.9g} for {wanted[at]:.9g}"
+            return float(ratio[at]), f"{where} ({ratio[at]:.3g} times the tolerance)"
+        differing = int(np.sum(wanted != got))
+        if not differing:
+            return 0.0, ""
+        if self._is_near_tie(wanted, got, raw):
+            return 1.0, f"{differing} values decided a near tie the other way"
+        return math.inf, f"{differing} of {wanted.size} values differ"
+
+    def _is_near_tie(self, wanted: Array, got: Array, raw: Array) -> bool:
+        """Whether other indices name scores that are the same within tolerance: float noise may decide those."""
+        steps = self.output.spec.postprocess
+        if len(steps) != 1 or raw.ndim != 2:
+            return False
+        step = steps[0]
+        if isinstance(step, TopK):
+            if self.name.endswith("_labels"):
+                if len(set(step.names)) != len(step.names):
+                    return False
+                order = {name.encode(): index for index, name in enumerate(step.names)}
+                wanted = np.vectorize(order.__getitem__, otypes=[int])(wanted)
+                got = np.vectorize(lambda label: order.get(label, 0), otypes=[int])(got)
+        elif step.op == "argmax":
+            wanted, got = wanted[:, None], got[:, None]
+        else:
+            return False
+        rows = np.arange(len(raw))[:, None]
+        gap = np.abs(raw[rows, wanted].astype(np.float64) - raw[rows, got])
+        return bool(np.all(gap <= self._allowed(raw)[rows, wanted]))
+
+    def _same_class(self, wanted: Array, got: Array) -> Array:
+        rows = np.arange(len(wanted))
+        chosen = np.argmax(got, axis=1)
+        gap = wanted.max(axis=1).astype(np.float64) - wanted[rows, chosen]
+        return gap <= self._allowed(wanted).reshape(len(wanted), -1)[:, 0]  # type: ignore[no-any-return]
+
+
+def derived_tolerance(graph_def: Any) -> float:
+    """4 · eps · sqrt(sum of K along the heaviest path): see the head of this file.
+
+    The least K counted in all is 16, so that a graph without linear layers has the tolerance of a few roundings.
+    """
+    shapes = {node.name: _kernel_shape(node) for node in graph_def.node if node.op == "Const"}
+    weight: dict[str, float] = {}
+    for node in graph_def.node:  # written in topological order
+        sources = [tensor.lstrip("^").partition(":")[0] for tensor in node.input]
+        before = max((weight.get(source, 0.0) for source in sources), default=0.0)
+        kernels = [shapes[source] for source in sources if shapes.get(source)]
+        weight[node.name] = before + (_terms(node.op, kernels[0]) if kernels else 1.0)
+    return 4.0 * EPSILON * math.sqrt(max([16.0, *weight.values()]))
+
+
+def _kernel_shape(node: Any) -> tuple[int, ...]:
+    return tuple(d.size for d in node.attr["value"].tensor.tensor_shape.dim)
+
+
+def _terms(op: str, kernel: tuple[int, ...]) -> float:
+    """Products that one output value sums."""
+    if op.startswith(("Conv", "_FusedConv")) and len(kernel) >= 3:
+        return float(math.prod(kernel[:-1]))
+    if op.startswith("Depthwise") and len(kernel) == 4:
+        return float(kernel[0] * kernel[1])
+    if "MatMul" in op and len(kernel) == 2:
+        return float(max(kernel))
+    return 1.0
+
+
