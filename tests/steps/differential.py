@@ -17,12 +17,14 @@ CONTENTS = ("noise", "photo", "gradient", "checkerboard", "constant", "extremes"
 def picture(kind: str, shape: tuple[int, ...], dtype: str = "uint8", seed: int = 0) -> np.ndarray:
     """[N, H, W, C] of a kind of content, in 0 … 255."""
     rng = np.random.default_rng([seed, *shape])
-    n, h, w, c = shape
+    _, h, w, c = shape
     rows, columns = np.mgrid[:h, :w].astype(np.float64)
     if kind == "noise":
         x = rng.uniform(0, 255, shape)
     elif kind == "photo":  # smooth shapes, edges and a little grain
-        waves = 127 + 80 * np.sin(rows / 7 + rng.uniform(0, 6))[..., None] * np.cos(columns / 11 + rng.uniform(0, 6, c)[:, None, None]).transpose(1, 2, 0)
+        waves = 127 + 80 * np.sin(rows / 7 + rng.uniform(0, 6))[..., None] * np.cos(
+            columns / 11 + rng.uniform(0, 6, c)[:, None, None]
+        ).transpose(1, 2, 0)
         edge = 60 * ((columns - w / 2) ** 2 + (rows - h / 2) ** 2 < (min(h, w) / 3) ** 2)[..., None]
         x = waves + edge + rng.normal(0, 3, shape)
     elif kind == "gradient":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,3 +42,47 @@ def test_resize_like_opencv_gives_its_pixels(method: str, dtype: str) -> None:
         differential.check(Resize(size=target, method=method, like="opencv"), x, ulps=4 if dtype == "float32" else 0)
 
     check()
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("method", METHODS["tensorflow"])
+def test_resize_like_tensorflow_is_tf_image_resize(method: str, antialias: bool) -> None:
+    for size, dtype in (((37, 50), "uint8"), ((12, 90), "float32"), ((30, 20), "uint8")):
+        x = picture("noise", (2, *size, 3), dtype)
+        differential.check(Resize(size=(30, 20), method=method, like="tensorflow", antialias=antialias), x)
+
+
+@pytest.mark.parametrize("size", [(480, 640), (1080, 1920), (123, 4096), (3000, 7)])
+def test_resize_of_large_images(size: tuple[int, int]) -> None:
+    for method in METHODS["opencv"]:
+        differential.check(Resize(size=(224, 224), method=method, like="opencv"), picture("noise", (1, *size, 3)))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(height=SIDES, width=SIDES, side=st.sampled_from((1, 7, 32, 100)), is_shorter=st.booleans())
+def test_one_side_is_given_and_the_other_follows(height: int, width: int, side: int, is_shorter: bool) -> None:
+    step = Resize(**{"shorter_side" if is_shorter else "longer_side": side}, method="nearest", like="opencv")
+    differential.check(step, picture("gradient", (1, height, width, 1)))
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "message"),
+    [
+        ({"method": "linear"}, "", '"like" is missing'),
+        ({"method": "hamming", "like": "opencv"}, "/method", 'opencv has no method "hamming"'),
+        ({"method": "box", "like": "tensorflow"}, "/method", 'tensorflow has no method "box"'),
+        ({"method": "linear", "like": "opencv", "antialias": True}, "/antialias", "tensorflow only"),
+        ({"method": "linear", "like": "opencv", "shorter_side": 3}, "", "one of"),
+    ],
+)
+def test_resize_says_what_is_wrong_and_where(values: dict, key: str, message: str) -> None:
+    step = Resize(size=(4, 4), **values, pointer="/inputs/image/preprocess/0")
+    with pytest.raises(SpecError, match=message) as caught:
+        step.check(TensorType("uint8", (None, 8, 8, 3), "NHWC", "RGB"))
+    assert caught.value.problems[0].pointer == "/inputs/image/preprocess/0" + key
+    assert caught.value.problems[0].hint or not key or key == "/antialias"
+
+
+def test_resize_refuses_dtypes_that_opencv_has_no_exact_code_for() -> None:
+    with pytest.raises(SpecError, match="takes uint8 or float32"):
+        Resize(size=(4, 4), method="linear", like="opencv").check(TensorType("int64", (None, 8, 8, 3), "NHWC"))

@@ -24,7 +24,7 @@ def convert_color(step: ConvertColor, x: np.ndarray, given: TensorType) -> np.nd
 
 def _opencv(image: np.ndarray, given: str, to: str) -> np.ndarray:
     code = getattr(cv2, f"COLOR_{given}2{to}")
-    converted = cv2.cvtColor(image, code)
+    converted: np.ndarray = cv2.cvtColor(image, code)
     return converted.reshape(*image.shape[:2], -1)
 
 

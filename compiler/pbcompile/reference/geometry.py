@@ -32,7 +32,7 @@ def center_crop(step: CenterCrop, x: np.ndarray, given: TensorType) -> np.ndarra
         return x[:, top : rows - top, left : columns - left]
     height, width = step.size or (rows, columns)
     if step.like == "pillow":
-        top, left = int(round((rows - height) / 2.0)), int(round((columns - width) / 2.0))
+        top, left = round((rows - height) / 2.0), round((columns - width) / 2.0)
     else:
         top, left = (rows - height) // 2, (columns - width) // 2
     return x[:, top : top + height, left : left + width]
@@ -47,10 +47,15 @@ def pad(step: Pad, x: np.ndarray, given: TensorType) -> np.ndarray:
         bottom, right = spare_rows - top, spare_columns - left
     if step.mode != "constant":
         images = [_channels(cv2.copyMakeBorder(image, top, bottom, left, right, BORDERS[step.mode]), x) for image in x]
-        return np.stack(images) if images else np.empty((0, x.shape[1] + top + bottom, x.shape[2] + left + right, x.shape[3]), x.dtype)
+        return (
+            np.stack(images)
+            if images
+            else np.empty((0, x.shape[1] + top + bottom, x.shape[2] + left + right, x.shape[3]), x.dtype)
+        )
     values = step.values * (x.shape[3] if len(step.values) == 1 else 1)
     planes = [
-        np.pad(x[..., channel], [(0, 0), (top, bottom), (left, right)], constant_values=value) for channel, value in enumerate(values)
+        np.pad(x[..., channel], [(0, 0), (top, bottom), (left, right)], constant_values=value)
+        for channel, value in enumerate(values)
     ]
     return np.stack(planes, axis=-1)
 

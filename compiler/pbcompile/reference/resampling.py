@@ -13,7 +13,13 @@ from pbcompile.steps.resampling import Resize
 from pbcompile.tensor_type import TensorType
 
 OPENCV_METHODS = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR}
-TENSORFLOW_METHODS = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic", "area": "area", "lanczos": "lanczos3"}
+TENSORFLOW_METHODS = {
+    "nearest": "nearest",
+    "linear": "bilinear",
+    "cubic": "bicubic",
+    "area": "area",
+    "lanczos": "lanczos3",
+}
 
 
 def resize(step: Resize, x: np.ndarray, given: TensorType) -> np.ndarray:
@@ -45,7 +51,7 @@ def resize_batch(x: np.ndarray, target: tuple[int, int], method: str, like: str,
 
 
 def _resize_opencv(image: np.ndarray, target: tuple[int, int], method: str) -> np.ndarray:
-    resized = cv2.resize(image, (target[1], target[0]), interpolation=OPENCV_METHODS[method])
+    resized: np.ndarray = cv2.resize(image, (target[1], target[0]), interpolation=OPENCV_METHODS[method])
     return resized.reshape(*target, image.shape[2])
 
 

@@ -21,8 +21,8 @@ class ConvertColor(Step):
     """Make `to` of the channels that stand at this step.
 
     in:  uint8 or float32 [N, H, W, C] with known channels
-    out: the same dtype [N, H, W, channels of `to`].  RGB, BGR, RGBA, BGRA: reordered, alpha dropped or added as opaque (255;
-         1.0 for float32, as `cv2.cvtColor` does).  To GRAY from uint8:
+    out: the same dtype [N, H, W, channels of `to`].  RGB, BGR, RGBA, BGRA: reordered, alpha dropped or added as opaque
+         (255; 1.0 for float32, as `cv2.cvtColor` does).  To GRAY from uint8:
          opencv: (9798·R + 19235·G + 3735·B + 2¹⁴) >> 15; pillow: (19595·R + 38470·G + 7471·B + 2¹⁵) >> 16;
          from float32, opencv only: 0.299·R + 0.587·G + 0.114·B.  From GRAY: the same value in every channel.
     """
@@ -44,10 +44,14 @@ class ConvertColor(Step):
         """The channels of `to`; SpecError where the channels at this step are unknown or `like` is needed."""
         self.require_image(given)
         if given.dtype not in ("uint8", "float32"):
-            raise self.fail(f'"convert_color" takes uint8 or float32, and is given {given}', hint="cast before this step")
+            raise self.fail(
+                f'"convert_color" takes uint8 or float32, and is given {given}', hint="cast before this step"
+            )
         if given.channels not in ORDERS:
             what = f"are {given.channels}" if given.channels else "are not known"
-            raise self.fail(f'the channels at this step {what}, and "convert_color" starts from ' + ", ".join(ORDERS), "to")
+            raise self.fail(
+                f'the channels at this step {what}, and "convert_color" starts from ' + ", ".join(ORDERS), "to"
+            )
         if self.to == "GRAY" and given.channels != "GRAY":
             if not self.like:
                 raise self.fail(

@@ -127,7 +127,9 @@ class CenterCrop(Step):
         for key, have, want in zip(("height", "width"), given.size, self.size, strict=True):
             if have is not None and have < want:
                 raise self.fail(f"the image has a {key} of {have}, less than the {want} to cut out", "size")
-        is_even = all(have is not None and (have - want) % 2 == 0 for have, want in zip(given.size, self.size, strict=True))
+        is_even = all(
+            have is not None and (have - want) % 2 == 0 for have, want in zip(given.size, self.size, strict=True)
+        )
         if not self.like and not is_even:
             raise self.fail(
                 'an odd pixel lies on different sides for different libraries, and "like" is missing',
@@ -175,13 +177,17 @@ class Pad(Step):
     in:  any dtype [N, H, W, C]
     out: the same dtype [N, top + H + bottom, left + W + right, C], or of `size` with the image in its middle (the odd
          pixel goes to the bottom and right, as `tf.image.resize_with_crop_or_pad` has it) or at its top left.
-         `constant` fills with `value` (`cv2.BORDER_CONSTANT`), `reflect` mirrors without the edge pixel (`BORDER_REFLECT_101`,
-         `np.pad(mode="reflect")`), `symmetric` with it (`BORDER_REFLECT`), `edge` repeats it (`BORDER_REPLICATE`).
+         `constant` fills with `value` (`cv2.BORDER_CONSTANT`), `reflect` mirrors without the edge pixel
+         (`BORDER_REFLECT_101`, `np.pad(mode="reflect")`), `symmetric` with it (`BORDER_REFLECT`), `edge` repeats it
+         (`BORDER_REPLICATE`).
     """
 
     op: ClassVar[str] = "pad"
     properties: ClassVar[Mapping[str, Schema]] = {
-        **{side: {**COUNT, "description": f"Pixels to add at the {side}.", "default": 0} for side in ("top", "bottom", "left", "right")},
+        **{
+            side: {**COUNT, "description": f"Pixels to add at the {side}.", "default": 0}
+            for side in ("top", "bottom", "left", "right")
+        },
         "size": SIZE,
         "align": {
             "enum": ["center", "top-left"],
@@ -249,7 +255,9 @@ class Pad(Step):
         borders = [(self.top, self.bottom), (self.left, self.right)]
         if self.size is not None:
             spare = [want - have for want, have in zip(self.size, sizes, strict=True)]
-            borders = [(s // 2 if self.align == "center" else 0, s - s // 2 if self.align == "center" else s) for s in spare]
+            borders = [
+                (s // 2 if self.align == "center" else 0, s - s // 2 if self.align == "center" else s) for s in spare
+            ]
         if self.mode == "constant":
             return pad_constant(x, borders, self.values)
         return pad_mirrored(x, sizes, borders, self.mode)
@@ -260,7 +268,8 @@ class Flip(Step):
     """Mirror the image.
 
     in:  any dtype [N, H, W, C]
-    out: the same, `horizontal`: columns reversed (`cv2.flip(x, 1)`, `ImageOps.mirror`), `vertical`: rows reversed, `both`.
+    out: the same, `horizontal`: columns reversed (`cv2.flip(x, 1)`, `ImageOps.mirror`), `vertical`: rows reversed,
+    `both`.
     """
 
     op: ClassVar[str] = "flip"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pbcompile.steps.base import POSITIVE, SIZE, Schema, Step
 from pbcompile.tensor_type import TensorType
@@ -29,16 +29,18 @@ def check_method(step: Step, method: str, like: str) -> None:
             hint="add " + " or ".join(f'"like": "{name}"' for name in sorted(METHODS)),
         )
     if method not in METHODS[like]:
-        raise step.fail(
-            f'{like} has no method "{method}"', "method", hint=f"{like} has " + ", ".join(METHODS[like])
-        )
+        raise step.fail(f'{like} has no method "{method}"', "method", hint=f"{like} has " + ", ".join(METHODS[like]))
 
 
 def check_dtype(step: Step, given: TensorType, like: str) -> None:
     """Raise SpecError unless `like` can resize `given`'s dtype."""
-    dtypes = {"tensorflow": ("uint8", "int8", "uint16", "int32", "float16", "float32", "float64")}.get(like, ("uint8", "float32"))
+    dtypes = {"tensorflow": ("uint8", "int8", "uint16", "int32", "float16", "float32", "float64")}.get(
+        like, ("uint8", "float32")
+    )
     if given.dtype not in dtypes:
-        raise step.fail(f"resize like {like} takes {' or '.join(dtypes)}, and is given {given}", hint="cast before this step")
+        raise step.fail(
+            f"resize like {like} takes {' or '.join(dtypes)}, and is given {given}", hint="cast before this step"
+        )
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,10 @@ class Resize(Step):
 
     in:  opencv: uint8 or float32 [N, H, W, C]; tensorflow: any number
     out: opencv: the same dtype; tensorflow: float32, `nearest` keeps the dtype.  Size: `size`; or the shorter (longer)
-         side becomes that long and the other one follows, rounded down as torchvision does: other · side // shorter, at least 1.
-         opencv: `cv2.resize(x, (w, h), interpolation=…)`, uint8 through its fixed-point code, float32 through its float code;
-         tensorflow: `tf.image.resize(x, size, method, antialias=antialias)`, `linear` is its bilinear, `cubic` its bicubic,
-         `lanczos` its lanczos3.
+         side becomes that long and the other one follows, rounded down as torchvision does: other · side // shorter, at
+         least 1. opencv: `cv2.resize(x, (w, h), interpolation=…)`, uint8 through its fixed-point code, float32 through
+         its float code; tensorflow: `tf.image.resize(x, size, method, antialias=antialias)`, `linear` is its bilinear,
+         `cubic` its bicubic, `lanczos` its lanczos3.
     """
 
     op: ClassVar[str] = "resize"
@@ -58,7 +60,10 @@ class Resize(Step):
         "size": SIZE,
         "shorter_side": {**POSITIVE, "description": "Length of the shorter side; the other one keeps the ratio."},
         "longer_side": {**POSITIVE, "description": "Length of the longer side; the other one keeps the ratio."},
-        "method": {"enum": list(ALL_METHODS), "description": "How pixels are mixed; which there are depends on `like`."},
+        "method": {
+            "enum": list(ALL_METHODS),
+            "description": "How pixels are mixed; which there are depends on `like`.",
+        },
         "like": {"enum": ["opencv", "pillow", "tensorflow"], "description": "The library whose pixels are meant."},
         "antialias": {
             "type": "boolean",
@@ -112,6 +117,7 @@ class Resize(Step):
         from pbcompile.steps.kernels.sizes import image_size, is_fixed, largest, smallest
 
         height, width = image_size(x, given)
+        target: tuple[Any, Any]
         if self.size is not None:
             target = self.size
         elif is_fixed(height, width):
@@ -120,7 +126,7 @@ class Resize(Step):
             side = self.shorter_side or self.longer_side
             base = smallest(height, width) if self.shorter_side is not None else largest(height, width)
             # The side that is `base` long becomes side · base // base = side.
-            target = tuple(tf.maximum(1, extent * side // base) for extent in (height, width))
+            target = tf.maximum(1, height * side // base), tf.maximum(1, width * side // base)
         return resize(x, (height, width), target, self.method, self.like, self.antialias)
 
     def exactness(self, given: TensorType) -> str:

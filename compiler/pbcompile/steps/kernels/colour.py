@@ -13,8 +13,8 @@ def reorder(x: tf.Tensor, given: str, to: str) -> tf.Tensor:
     if given == "GRAY":
         colour = tf.tile(x, [1, 1, 1, 3])
         given = "RGB" if to.startswith("RGB") else "BGR"
-    elif to[:3] == given[::-1]:
-        return tf.reverse(x, [3])
+    elif len(given) == 3 and to[:3] == given[::-1]:
+        colour = tf.reverse(x, [3])
     elif to[:3] == given[:3]:
         colour = x[..., :3] if len(given) > 3 else x
     else:
@@ -35,10 +35,11 @@ def to_gray(x: tf.Tensor, given: str, like: str) -> tf.Tensor:
     red, green, blue = (x[..., given.index(channel) : given.index(channel) + 1] for channel in "RGB")
     if x.dtype == tf.uint8:
         weights, shift = GRAY_WEIGHTS[like]
-        red, green, blue = (tf.cast(channel, tf.int32) * weight for channel, weight in zip((red, green, blue), weights, strict=True))
+        pairs = zip((red, green, blue), weights, strict=True)
+        red, green, blue = (tf.cast(channel, tf.int32) * weight for channel, weight in pairs)
         return tf.cast(tf.bitwise.right_shift(red + green + blue + (1 << (shift - 1)), shift), tf.uint8)
-    weights = [tf.cast(tf.constant(weight, tf.float32), tf.float64) for weight in (0.299, 0.587, 0.114)]
+    exact = [tf.cast(tf.constant(weight, tf.float32), tf.float64) for weight in (0.299, 0.587, 0.114)]
     total = tf.cast(green * tf.constant(0.587, tf.float32), tf.float64)
-    for channel, weight in ((red, weights[0]), (blue, weights[2])):  # fused multiply-adds, in this order
+    for channel, weight in ((red, exact[0]), (blue, exact[2])):  # fused multiply-adds, in this order
         total = tf.cast(tf.cast(tf.cast(channel, tf.float64) * weight + total, tf.float32), tf.float64)
     return tf.cast(total, tf.float32)

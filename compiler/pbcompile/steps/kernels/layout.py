@@ -14,6 +14,8 @@ def crop(x: tf.Tensor, top: Extent, left: Extent, height: Extent, width: Extent)
 
     `Slice`, not `StridedSlice`: it refuses a rectangle outside of the image instead of giving less.
     """
+    # To Slice −1 means "all there is"; −2 is an error that names the axis.
+    height, width = (n if is_fixed(n) else tf.where(n > 0, n, -2) for n in (height, width))
     return tf.slice(x, tf.stack([0, top, left, 0]), tf.stack([-1, height, width, -1]))
 
 

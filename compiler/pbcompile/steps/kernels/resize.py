@@ -9,7 +9,13 @@ import tensorflow as tf
 from pbcompile.steps.kernels import resize_opencv
 from pbcompile.steps.kernels.sizes import Extent, is_fixed
 
-TENSORFLOW_METHODS = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic", "area": "area", "lanczos": "lanczos3"}
+TENSORFLOW_METHODS = {
+    "nearest": "nearest",
+    "linear": "bilinear",
+    "cubic": "bicubic",
+    "area": "area",
+    "lanczos": "lanczos3",
+}
 
 
 def resize(

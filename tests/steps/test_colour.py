@@ -1,0 +1,54 @@
+"""Channel orders and gray against cv2.cvtColor and PIL.Image.convert."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pbcompile.errors import SpecError
+from pbcompile.reference.colour import REFERENCE
+from pbcompile.steps.colour import ORDERS, ConvertColor
+from pbcompile.tensor_type import CHANNEL_COUNT, TensorType
+from tests.steps.differential import CONTENTS, Differential, picture
+
+differential = Differential(REFERENCE)
+
+
+@pytest.mark.parametrize("like", ["opencv", "pillow"])
+@pytest.mark.parametrize("to", ORDERS)
+@pytest.mark.parametrize("given", ORDERS)
+def test_orders_of_uint8(given: str, to: str, like: str) -> None:
+    step = ConvertColor(to=to, like=like)
+    for content in CONTENTS:
+        differential.check(step, picture(content, (2, 61, 83, CHANNEL_COUNT[given])), given)
+
+
+@pytest.mark.parametrize("to", ORDERS)
+@pytest.mark.parametrize("given", ORDERS)
+def test_orders_of_float32(given: str, to: str) -> None:
+    x = picture("noise", (1, 61, 83, CHANNEL_COUNT[given]), "float32")
+    differential.check(ConvertColor(to=to, like="opencv"), x, given, ulps=1)
+
+
+@pytest.mark.parametrize("like", ["opencv", "pillow"])
+def test_gray_of_every_colour(like: str) -> None:
+    """A coarse grid over all colours, and 250000 random ones."""
+    levels = np.arange(0, 256, 5, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, levels.size, -1, 3)
+    step = ConvertColor(to="GRAY", like=like)
+    differential.check(step, grid, "RGB")
+    differential.check(step, picture("noise", (1, 500, 500, 3)), "BGR")
+
+
+@pytest.mark.parametrize(
+    ("step", "given", "message"),
+    [
+        (ConvertColor(to="GRAY"), TensorType("uint8", (1, 4, 4, 3), "NHWC", "RGB"), '"like" is missing'),
+        (ConvertColor(to="RGB"), TensorType("uint8", (1, 4, 4, 3), "NHWC"), "are not known"),
+        (ConvertColor(to="RGB"), TensorType("int32", (1, 4, 4, 3), "NHWC", "BGR"), "takes uint8 or float32"),
+        (ConvertColor(to="GRAY", like="pillow"), TensorType("float32", (1, 4, 4, 3), "NHWC", "BGR"), "uint8 only"),
+    ],
+)
+def test_what_cannot_be_converted(step: ConvertColor, given: TensorType, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        step.check(given)
