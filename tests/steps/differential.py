@@ -82,5 +82,6 @@ class Differential:
                     continue
                 where = np.argwhere(have != want)
                 raise AssertionError(
-                    f"{step} on {x.shape}, open={is_open}: {len(where)} of {want.size} differ, by up to {worst}; first at {where[0]}"
+                    f"{step} on {x.shape}, open={is_open}: {len(where)} of {want.size} differ, by up to {worst}, "
+                    f"first at {where[0]}"
                 )

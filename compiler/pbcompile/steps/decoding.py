@@ -20,8 +20,8 @@ def decode(contents: tf.Tensor, channels: str, exif: str = "apply") -> tf.Tensor
     in:  scalar string: a JPEG (baseline or progressive, 8 bit), PNG (any), GIF (its first frame) or BMP (1 to 32 bit,
          not compressed); told apart by their first bytes, whatever a file was called
     out: uint8 [1, H, W, 3], or [1, H, W, 1] for GRAY.  RGB and BGR are the values of `cv2.IMREAD_COLOR`, and of
-         `PIL.Image.open(…).convert("RGB")` but for 16-bit gray PNGs, which PIL saturates.  GRAY is `cv2.IMREAD_GRAYSCALE`:
-         the luma of a JPEG, the decoder's weighted sum of a PNG, GIF or BMP.  A CMYK JPEG has the values of PIL;
+         `PIL.Image.open(…).convert("RGB")` but for 16-bit gray PNGs, which PIL saturates.  GRAY is
+         `cv2.IMREAD_GRAYSCALE`: the luma of a JPEG, the decoder's weighted sum of a PNG, GIF or BMP.  A CMYK JPEG has the values of PIL;
          OpenCV's differ by one level.
 
     Bytes that are no such image fail when they are fed.

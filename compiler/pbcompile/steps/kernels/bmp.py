@@ -9,8 +9,11 @@ FILE_HEADER = 14
 
 
 def decode(contents: tf.Tensor, is_gray: bool) -> tf.Tensor:
-    """uint8 [H, W, 3], or [H, W, 1] with OpenCV's 14-bit weights: 24 and 32 bits by DecodeBmp, fewer through the
-    palette.""" raw = tf.io.decode_raw(contents, tf.uint8)
+    """uint8 [H, W, 3], or [H, W, 1] with OpenCV's 14-bit weights.
+
+    24 and 32 bits are decoded by DecodeBmp, fewer through the palette.
+    """
+    raw = tf.io.decode_raw(contents, tf.uint8)
     is_old = tf.less(_number(raw, FILE_HEADER, 4), 40)
     bits = tf.where(is_old, _number(raw, 24, 2), _number(raw, 28, 2))
     image = tf.cond(
