@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -142,7 +142,7 @@ def _print_compiled(report: Mapping[str, Any]) -> None:
         *(f"  in   {_tensor(item)}" for item in report["inputs"]),
         *(f"  out  {_tensor(item)}" for item in report["outputs"]),
         f"  nodes {nodes['before']} → {nodes['after']}, batch norms folded {norms['folded']} of {norms['found']}",
-        *(f"    kept {kept['layer']}: {kept['reason']}" for kept in norms["kept"]),
+        *_kept(norms["kept"]),
         *(f"  repaired: {repair}" for repair in report["repairs"]),
     ]
     if gate is None:
@@ -157,6 +157,12 @@ def _print_compiled(report: Mapping[str, Any]) -> None:
             lines.append(f"    {name}: {', '.join(numbers) or 'equal'}")
     lines.append("  " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report["seconds"].items()))
     click.echo("\n".join(lines))
+
+
+def _kept(kept: Sequence[Mapping[str, str]], most: int = 3) -> list[str]:
+    """The batch norms that stay, with their reasons; the rest of a long list in one line."""
+    lines = [f"    kept {item['layer']}: {item['reason']}" for item in kept[:most]]
+    return lines + ([f"    and {len(kept) - most} more (pbcompile inspect lists them)"] if len(kept) > most else [])
 
 
 def _tensor(item: Mapping[str, Any]) -> str:
@@ -200,8 +206,8 @@ def _print_inspected(report: Mapping[str, Any]) -> None:
     click.echo(f"  pbcompile {contract['pbcompile']}, TensorFlow {contract['tensorflow']}")
     click.echo(f"  spec {contract['spec_sha256'][:16]}…, model {contract['model_sha256'][:16]}…")
     click.echo(f"  batch norms folded {norms['folded']} of {norms['found']}")
-    for kept in norms["kept"]:
-        click.echo(f"    kept {kept['layer']}: {kept['reason']}")
+    for line in _kept(norms["kept"], most=len(norms["kept"])):
+        click.echo(line)
 
 
 def _print_result(result: Mapping[str, Any]) -> None:

@@ -47,7 +47,7 @@ class _Builder:
         model = self.attempt(self.model)
         inputs = [self.attempt(self.input, name, value) for name, value in document["inputs"].items()]
         outputs = [self.attempt(self.output, name, value) for name, value in document.get("outputs", {}).items()]
-        self.check_names([name for item in outputs if item for name in emitted_names(item)])
+        self.check_names([item for item in outputs if item])
         if "quantize" in document:
             self.problems.append(
                 Problem("not-supported", "this version of pbcompile does not quantize", "/quantize", "leave it out")
@@ -74,17 +74,15 @@ class _Builder:
             self.problems.extend(error.problems)
             return None
 
-    def check_names(self, outputs: list[str]) -> None:
+    def check_names(self, outputs: list[OutputSpec]) -> None:
         """Placeholders and outputs share one namespace."""
-        seen = dict.fromkeys(self.document["inputs"], "an input")
-        for name in outputs:
-            pointer = next(
-                (f"/outputs/{escape(key)}" for key in self.document["outputs"] if name in (key, *_parts_of(key))), ""
-            )
-            if name in seen or name == RESERVED:
-                what = seen.get(name, "reserved for the contract")
-                self.problems.append(Problem("name-clash", f'the output "{name}" has the name of {what}', pointer))
-            seen[name] = "another output"
+        seen = dict.fromkeys(self.document["inputs"], "an input") | {RESERVED: "the contract"}
+        for item in outputs:
+            for name in emitted_names(item):
+                if name in seen:
+                    message = f'the output "{name}" has the name of {seen[name]}'
+                    self.problems.append(Problem("name-clash", message, item.pointer))
+                seen[name] = "another output"
 
     def model(self) -> ModelSource:
         value = self.document["model"]
@@ -160,10 +158,6 @@ def emitted_names(output: OutputSpec) -> tuple[str, ...]:
     """Names of the nodes that an output stands for: its own, or one per part of a last step that has parts."""
     last = output.postprocess[-1] if output.postprocess else None
     return tuple(f"{output.name}_{part}" for part in last.parts) if isinstance(last, TopK) else (output.name,)
-
-
-def _parts_of(name: str) -> tuple[str, ...]:
-    return tuple(f"{name}_{part}" for part in ("labels", "scores", "indices"))
 
 
 def _refuse(value: Mapping[str, Any], kind: str, keys: tuple[str, ...], pointer: str) -> None:

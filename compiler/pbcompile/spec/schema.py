@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from pbcompile.errors import Problem, did_you_mean
@@ -174,12 +175,17 @@ _VERIFY: dict[str, Any] = {
 
 def find_problems(document: Any) -> Iterator[tuple[Problem, bool]]:
     """Every way in which the document breaks the schema, and whether it is the key that is wrong."""
-    from jsonschema import Draft202012Validator
-
-    errors = Draft202012Validator(assemble_schema()).iter_errors(document)
+    errors = _validator().iter_errors(document)
     for error in sorted(errors, key=lambda e: ([str(p) for p in e.absolute_path], str(e.validator))):
         pointer = "".join("/" + escape(str(part)) for part in error.absolute_path)
         yield from _as_problems(error, pointer)
+
+
+@cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(assemble_schema())
 
 
 _WORDS = {"object": "an object", "array": "an array", "integer": "a whole number", "null": "null", "string": "a string"}
@@ -206,7 +212,9 @@ def _as_problems(error: Any, pointer: str) -> Iterator[tuple[Problem, bool]]:
         known = error.schema["properties"]
         for key in sorted(set(value) - set(known)):
             where = f"{pointer}/{escape(key)}"
-            hint = did_you_mean(key, (k for k in known if k not in value and k != "$schema"))
+            hint = did_you_mean(key, known)
+            if hint.startswith("known"):
+                hint = did_you_mean(key, (k for k in known if k not in value and k != "$schema"))
             yield Problem("spec-invalid", f'unknown key "{key}"', where, hint), True
     elif keyword == "required":
         for key in rule:

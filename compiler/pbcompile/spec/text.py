@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,14 +88,17 @@ def read_json(path: Path) -> JsonText:
 def parse_json(text: str, file: str = "") -> JsonText:
     """Parse JSON.  Raises SpecError at the position of a syntax error, a repeated key, NaN, or nesting too deep."""
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
     except json.JSONDecodeError as error:
         problem = Problem("spec-syntax", f"this is no JSON: {error.msg}")
         raise SpecError(_at_offset(problem, file, text, min(error.pos, max(len(text) - 1, 0)))) from None
     except RecursionError:
         raise SpecError(Problem("spec-syntax", "this is nested too deeply for a spec", file=file)) from None
     except ValueError as error:
-        raise SpecError(Problem("spec-syntax", f"this is no JSON: {error}", file=file)) from None
+        word = str(error)
+        offset = next((m.start(3) for m in _TOKEN.finditer(text) if m.group(3) == word), 0)
+        problem = Problem("spec-syntax", f"this is no JSON: {word[:40]} is no number that a computer holds")
+        raise SpecError(_at_offset(problem, file, text, offset)) from None
     values: dict[str, int] = {}
     keys: dict[str, int] = {}
     repeated: list[Problem] = []
@@ -104,8 +108,13 @@ def parse_json(text: str, file: str = "") -> JsonText:
     return JsonText(file, text, document, values, keys)
 
 
-def _refuse_constant(word: str) -> None:
-    raise ValueError(f"{word} is no number")
+def _refuse_number(word: str) -> float:
+    raise ValueError(word)
+
+
+def _finite(word: str) -> float:
+    value = float(word)
+    return value if math.isfinite(value) else _refuse_number(word)
 
 
 def _scan(text: str, file: str, values: dict[str, int], keys: dict[str, int], repeated: list[Problem]) -> None:
