@@ -48,8 +48,25 @@ class Ran:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Ran]:
-    """Run `pbcompile` in its own process, in `tmp_path` unless told otherwise."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run `pbcompile` in this process, in `tmp_path` unless told otherwise: TensorFlow is imported only once."""
+
+    def call(*arguments: str | Path, cwd: Path | None = None) -> Ran:
+        from pbcompile.cli import main
+
+        monkeypatch.chdir(cwd or tmp_path)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in arguments])
+        seen = capfd.readouterr()
+        return Ran(int(ended.value.code or 0), seen.out, seen.err)
+
+    return call
+
+
+@pytest.fixture
+def run_process(tmp_path: Path) -> Callable[..., Ran]:
+    """Run `pbcompile` in its own process, as a user does."""
 
     def call(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> Ran:
         done = subprocess.run(

@@ -49,9 +49,11 @@ def cli() -> None:
 @as_json
 def compile_command(spec: Path, output: Path | None, no_verify: bool, use_json: bool) -> None:
     """Compile SPEC, prove the artifact against the original, then write it."""
+    from pbcompile.check import check_spec
     from pbcompile.spec import load_spec
 
-    loaded = load_spec(spec)  # before TensorFlow: a mistake in the spec is told at once
+    loaded = load_spec(spec)
+    check_spec(loaded)  # before TensorFlow starts: what the files alone say is told at once
     with _progress("compiling") as progress:
         progress("start TensorFlow", 0, 1)
         import_tensorflow()

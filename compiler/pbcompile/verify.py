@@ -241,7 +241,9 @@ class _Comparison:
         if wanted.dtype.kind == "f":
             difference = np.abs(wanted.astype(np.float64) - got.astype(np.float64))
             difference[(wanted == got) | ((wanted != wanted) & (got != got))] = 0.0  # equal infinities, NaN on both
-            ratio = difference / self._allowed(wanted)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratio = difference / self._allowed(wanted)
+            ratio[difference == 0] = 0.0  # also where nothing is allowed
             ratio[np.isnan(ratio)] = math.inf
             if not ratio.size:
                 return 0.0, ""
