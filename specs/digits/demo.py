@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from numpy.typing import NDArray
-from scans import Scan, make_scans, write_held_out
+from scans import Scan, write_held_out
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent.parent / "build" / "digits"
 PB = BUILD / "digits.pb"
+SCANS = BUILD / "scans"
 SIZE = 32
 
 Reader = Callable[[bytes], NDArray[np.float32]]
@@ -40,7 +41,7 @@ def with_opencv(jpeg: bytes) -> NDArray[np.uint8]:
     """What the model was trained behind, up to the /255: EXIF applied, gray, [32, 32]."""
     import cv2
 
-    gray = cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2GRAY)
+    gray = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
     return cv2.resize(gray, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
 
 
@@ -84,7 +85,7 @@ def reader(name: str) -> Reader:
         import pbcompile
 
         program = pbcompile.load(PB)
-        return lambda jpeg: program(scan=jpeg)["probabilities"][0]
+        return lambda jpeg: program.run({"scan": jpeg}, ["probabilities"])["probabilities"][0]
 
     def batch(jpeg: bytes) -> NDArray[np.float32]:
         return (with_opencv(jpeg).astype(np.float32) / 255.0)[None, ..., None]
@@ -102,16 +103,16 @@ def reader(name: str) -> Reader:
 
 
 TIMED = {
-    "unfused_predict": "OpenCV, then model.predict",
-    "unfused_function": "OpenCV, then the model as a tf.function",
-    "unfused_frozen": "OpenCV, then the network frozen alone",
-    "fused": "the .pb, from the JPEG bytes",
+    "unfused_predict": "OpenCV + model.predict",
+    "unfused_function": "OpenCV + tf.function(model)",
+    "unfused_frozen": "OpenCV + the network frozen alone",
+    "fused": "the .pb on the JPEG bytes",
 }
 
 
 def time_here(name: str, seconds: float) -> dict[str, float]:
-    """Milliseconds per scan of one program, over as many of the first 100 scans as fit into `seconds`."""
-    jpegs = [scan.jpeg for scan in make_scans(held_out=True, per_digit=1, seed=2026)[:100]]
+    """Milliseconds per scan of one program: every fifth scan, again and again until `seconds` are over."""
+    jpegs = [path.read_bytes() for path in sorted(SCANS.rglob("*.jpg"))[::5]]
     read = reader(name)
     times: list[float] = []
     for jpeg in jpegs[:20]:
@@ -170,12 +171,21 @@ def read_all(scans: list[Scan]) -> list[Answers]:
     frozen = usual_frozen()
     fused = reader("fused")
     return [
-        Answers("Keras behind OpenCV: what was trained", keras_model().predict(opencv / 255.0, verbose=0)),
-        Answers("the compiled .pb, fed the JPEG bytes", np.stack([fused(jpeg) for jpeg in jpegs])),
-        Answers("frozen alone, behind tf.image's defaults, /255", frozen(tf_image / 255.0)),
-        Answers("frozen alone, behind Pillow's defaults, /255", frozen(pillow / 255.0)),
-        Answers("frozen alone, behind OpenCV, the /255 forgotten", frozen(opencv)),
+        Answers("Keras + OpenCV, as trained", keras_model().predict(opencv / 255.0, verbose=0)),
+        Answers("the .pb on the JPEG bytes", np.stack([fused(jpeg) for jpeg in jpegs])),
+        Answers("frozen alone + tf.image", frozen(tf_image / 255.0)),
+        Answers("frozen alone + Pillow", frozen(pillow / 255.0)),
+        Answers("frozen alone, fed raw", frozen(opencv)),
     ]
+
+
+LEGEND = """\
+as trained:  cv2.imdecode(IMREAD_GRAYSCALE), cv2.resize to 32x32, /255
+the .pb:     one session.run on the bytes of the file; decoding, EXIF, resizing and /255 are in the graph
+tf.image:    tf.io.decode_jpeg, rgb_to_grayscale, tf.image.resize, each with its defaults, /255
+Pillow:      Image.open, convert("L"), resize, each with its defaults, /255
+fed raw:     as trained, the /255 forgotten
+changed:     answers that are not those of the first line; "off by" is the largest change of a probability"""
 
 
 def main() -> None:
@@ -188,42 +198,48 @@ def main() -> None:
         print(json.dumps(time_here(arguments.time, arguments.seconds)))
         return
 
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    def make_table(title: str, *columns: str) -> Table:
+        table = Table(*columns, title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        return table
+
     console = Console(highlight=False)
     started = time.perf_counter()
-    scans = write_held_out(BUILD / "scans")
+    scans = write_held_out(SCANS)
     sideways = sum(scan.orientation != 1 for scan in scans)
-    shown = BUILD.relative_to(Path.cwd()) if BUILD.is_relative_to(Path.cwd()) else BUILD
-    console.print(f"{len(scans)} JPEG scans of digits that the model has not seen: {shown / 'scans'}")
+    console.print(f"{len(scans)} JPEG scans of digits that the model has not seen, {sideways} of them held sideways")
 
     command = [str(Path(sys.executable).with_name("pbcompile")), "compile", str(HERE / "spec.json"), "-o", str(PB)]
     subprocess.run(command, check=True)
 
-    console.print("\nreading every scan with each program ...")
+    console.print("\nreading every scan with every program ...")
     answers = read_all(scans)
-    table = Table(title="Which digit is it?", caption=f"{sideways} of {len(scans)} scans are held sideways (EXIF)")
-    for title in ("program", "right", "of upright", "of sideways", "answers changed", "probability off by"):
-        table.add_column(title, justify="left" if title == "program" else "right")
     trained = answers[0].probabilities
+    table = make_table("Which digit is it?", "program", "right", "upright", "sideways", "changed", "off by")
     for given in answers:
+        shares = (f"{given.right(scans, which):.1%}" for which in (None, False, True))
         changed = int((given.probabilities.argmax(1) != trained.argmax(1)).sum())
-        off = float(np.abs(given.probabilities - trained).max())
-        shares = (given.right(scans, which) for which in (None, False, True))
-        table.add_row(given.program, *(f"{share:.1%}" for share in shares), str(changed), f"{off:.1g}")
+        table.add_row(given.program, *shares, str(changed), f"{np.abs(given.probabilities - trained).max():.1g}")
     console.print(table)
+    console.print(LEGEND)
 
-    console.print("timing each program in a process of its own ...")
+    console.print("\ntiming every program in a process of its own ...")
     times = time_apart(arguments.rounds, arguments.seconds)
-    table = Table(title="From JPEG bytes to probabilities, one scan at a time", caption=environment())
-    for title in ("program", "first", "median", "90 %", "against the .pb"):
-        table.add_column(title, justify="left" if title == "program" else "right")
+    table = make_table(
+        "From JPEG bytes to probabilities, one scan at a time", "program", "first", "median", "90 %", "ratio"
+    )
     for name, row in times.items():
         figures = (f"{row[key]:.2f} ms" for key in ("first_ms", "p50_ms", "p90_ms"))
-        table.add_row(TIMED[name], *figures, f"{row['p50_ms'] / times['fused']['p50_ms']:.2f} x")
+        table.add_row(TIMED[name], *figures, f"{row['p50_ms'] / times['fused']['p50_ms']:.2f}")
     console.print(table)
-    console.print(f"done in {time.perf_counter() - started:.0f} s; the .pb is {shown / PB.name}")
+    console.print(f"{environment()}; ratio: median against the .pb's")
+    shown = PB.relative_to(Path.cwd()) if PB.is_relative_to(Path.cwd()) else PB
+    console.print(f"\ndone in {time.perf_counter() - started:.0f} s; try: .venv/bin/pbcompile inspect {shown}")
 
 
 def environment() -> str:

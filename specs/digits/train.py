@@ -2,7 +2,7 @@
 
     python specs/digits/train.py        writes model.keras and labels.txt beside this file
 
-The preprocessing here is what `spec.json` carries over into the `.pb`: decode, gray, resize, rescale, all by OpenCV.
+The preprocessing here is what `spec.json` carries over into the `.pb`: gray, resize, rescale, all as OpenCV does it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ SIZE = 32
 
 def preprocess(jpeg: bytes) -> NDArray[np.float32]:
     """One JPEG file as the model takes it: gray, 32x32, in 0..1, [32, 32, 1]."""
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    gray = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
     small = cv2.resize(gray, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
     return (small.astype(np.float32) / 255.0)[..., None]
 
