@@ -228,9 +228,13 @@ class Graph:
     def copy_of(self, node: Node, inputs: Sequence[str], **changed: Any) -> str:
         """Add a node like `node` with other inputs (and attributes), and return its port 0."""
         kept = {key: value for key, value in node.attrs.items() if key not in changed}
-        tensor = self.add(node.op, inputs, {**kept, **changed}, self._hints.get(node.name, node.name))
+        tensor = self.add(node.op, inputs, {**kept, **changed}, self.asked_name(node))
         self.label(tensor, node.stands_for, node.absorbed)
         return tensor
+
+    def asked_name(self, node: Node) -> str:
+        """The name that was asked for when the node was added, without the `_1` that it may have got."""
+        return self._hints.get(node.name, node.name)
 
     def label(self, tensor: str, stands_for: Iterable[str] = (), absorbed: Iterable[str] = ()) -> None:
         """Note that the node of `tensor` also stands for these labels, or has also absorbed them."""

@@ -18,7 +18,7 @@ from pbcompile.passes.fold_affine import (
 )
 from pbcompile.passes.fold_constants import fold_constants
 from pbcompile.passes.merge_duplicates import merge_duplicates
-from pbcompile.passes.remove_identities import RemoveIdentities
+from pbcompile.passes.remove_identities import remove_identities
 from pbcompile.passes.report import BatchNormReport, CompileReport, FoldedBatchNorm, KeptBatchNorm, PassReport
 
 __all__ = ["LEVELS", "PIPELINE", "BatchNormReport", "CompileReport", "Position", "optimize"]
@@ -51,7 +51,7 @@ PIPELINE: tuple[Position, ...] = (
     ),
     Position(
         "remove-identities",
-        rules(RemoveIdentities()),
+        remove_identities,
         "before folding: every frozen variable stands behind an Identity, and evaluating it would copy the weights",
     ),
     Position(

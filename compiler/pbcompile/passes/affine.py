@@ -97,7 +97,7 @@ def scale_inputs(op: str, weights: Array, scale: Array, transposed: bool = False
     rows, outs = weights.shape[-2:]
     groups = len(scale) // rows
     if groups > 1:
-        by_group = np.repeat(scale.reshape(groups, rows).T, outs // groups, axis=1)
+        by_group: Array = np.repeat(scale.reshape(groups, rows).T, outs // groups, axis=1)
         return np.multiply(weights, by_group)
     return np.multiply(weights, scale[:, None])
 

@@ -102,7 +102,7 @@ def _scale_weights(graph: Graph, node: Node, load: Load) -> str:
         node.op, graph.exact(weights), load.numbers.vector(channels), weights_transposed(node)
     )
     given = list(node.inputs)
-    given[ports.weights] = graph.add_const(scaled, graph.dtype(weights), f"{node.name}/weights")
+    given[ports.weights] = graph.add_const(scaled, graph.dtype(weights), f"{graph.asked_name(node)}/weights")
     made = graph.copy_of(node, given)
     graph.label(made, absorbed=load.labels)
     return made
@@ -117,9 +117,9 @@ def _add_bias(graph: Graph, node: Node, load: Load) -> str:
     channels = shape[axis]
     if channels is None or load.numbers.axis not in (None, axis):
         raise Decline(f'the shift is not one number per output channel of {node.op} "{node.name}"')
-    bias = graph.add_const(load.numbers.vector(channels), graph.dtype(node.name), f"{node.name}/bias")
+    bias = graph.add_const(load.numbers.vector(channels), graph.dtype(node.name), f"{graph.asked_name(node)}/bias")
     attrs = {} if axis == len(shape) - 1 else {"data_format": "NCHW"}
-    made = graph.add("BiasAdd", [node.name, bias], attrs, f"{node.name}/BiasAdd")
+    made = graph.add("BiasAdd", [node.name, bias], attrs, f"{graph.asked_name(node)}/BiasAdd")
     graph.label(made, absorbed=load.labels)
     return made
 

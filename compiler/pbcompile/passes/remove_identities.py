@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pbcompile.graph import Decline, Graph, Match, Rule
+from pbcompile.graph import Decline, Graph, Match, Node, Outcome, Rule, apply_rules
 from pbcompile.graph.pattern import Any, op
-from pbcompile.graph.tensors import split_tensor
+from pbcompile.graph.tensors import join_tensor, split_tensor
+
+CONTROL_FLOW = frozenset({"Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond"})
 
 
 class RemoveIdentities(Rule):
@@ -30,6 +32,32 @@ class RemoveIdentities(Rule):
             graph.is_public(maker) or maker.op == "Const" or split_tensor(match.tensor("x"))[1]
         ):
             raise Decline(f'"{match.root.name}" is a public name of "{maker.name}"')
-        if maker.op in ("Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond"):
+        if maker.op in CONTROL_FLOW:
             raise Decline(f'"{match.root.name}" reads control flow')
         return match.tensor("x")
+
+
+def remove_identities(graph: Graph) -> Outcome:
+    """Split every IdentityN into Identities, then remove those that `RemoveIdentities` may.
+
+    Before:  (a, b) ─► IdentityN ─►:0 y ─►:1 z
+    After:   a ─► y,  b ─► z
+
+    Exact.  Keras leaves an IdentityN behind every function with a gradient of its own, swish above all.
+    """
+    split = 0
+    for node in graph.sorted():
+        if node.op == "IdentityN":
+            split += 1
+            _split(graph, node)
+    graph.commit()
+    outcome = apply_rules(graph, [RemoveIdentities()])
+    outcome.applied += split
+    return outcome
+
+
+def _split(graph: Graph, node: Node) -> None:
+    for port in reversed(range(len(node.data_inputs))):
+        tensor = join_tensor(node.name, port)
+        if graph.has(node) and (graph.readers(tensor) or (not port and graph.is_public(node))):
+            graph.redirect(tensor, graph.add("Identity", [node.data_inputs[port]], name=node.name))
