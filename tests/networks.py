@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 FAMILIES = {
-    "MobileNetV2": (160, "tf"),
-    "ResNet50": (224, "caffe"),
-    "EfficientNetB0": (224, None),
-    "DenseNet121": (160, "torch"),
-    "InceptionV3": (150, "tf"),
+    "MobileNetV2": (96, "tf"),
+    "ResNet50": (96, "caffe"),
+    "EfficientNetB0": (96, None),
+    "DenseNet121": (96, "torch"),
+    "InceptionV3": (96, "tf"),
 }
 """Input size of the test and mode of `preprocess_input`; None where the model holds its preprocessing."""
 

@@ -270,8 +270,8 @@ def test_mini_xception_from_raw_crops(tmp_path) -> None:
     tested = 0
     for key in (key for key in golden if key.startswith("tag")):
         file, _, box = str(golden[key]).partition("#")
-        if not box:
-            continue
+        if not (folder / Path(file).name).is_file():
+            continue  # its golden output is there, its image is not
         x, y, width, height = (int(part) for part in box.split(","))
         gray = np.asarray(Image.open(folder / Path(file).name).convert("L"))
         face = gray[y : y + height, x : x + width]
