@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
 from numpy.typing import NDArray
 from scans import Scan, write_held_out
+
+from pbcompile.cli import import_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -105,7 +105,7 @@ def reader(name: str) -> Reader:
 TIMED = {
     "unfused_predict": "OpenCV + model.predict",
     "unfused_function": "OpenCV + tf.function(model)",
-    "unfused_frozen": "OpenCV + the network frozen alone",
+    "unfused_frozen": "OpenCV + frozen network",
     "fused": "the .pb on the JPEG bytes",
 }
 
@@ -133,10 +133,12 @@ def time_here(name: str, seconds: float) -> dict[str, float]:
 def time_apart(rounds: int, seconds: float) -> dict[str, dict[str, float]]:
     """`time_here` of every program, each in its own process, in turn; the median of the rounds."""
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in TIMED}
+    # Without the log level that `import_tensorflow` set here, it keeps the child's terminal as quiet as ours.
+    environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
     for _ in range(rounds):
         for name, results in measured.items():
             command = [sys.executable, __file__, "--time", name, "--seconds", str(seconds)]
-            answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            answer = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
             results.append(json.loads(answer.splitlines()[-1]))
     return {
         name: {key: statistics.median(result[key] for result in results) for key in results[0]}
@@ -181,11 +183,12 @@ def read_all(scans: list[Scan]) -> list[Answers]:
 
 LEGEND = """\
 as trained:  cv2.imdecode(IMREAD_GRAYSCALE), cv2.resize to 32x32, /255
-the .pb:     one session.run on the bytes of the file; decoding, EXIF, resizing and /255 are in the graph
-tf.image:    tf.io.decode_jpeg, rgb_to_grayscale, tf.image.resize, each with its defaults, /255
-Pillow:      Image.open, convert("L"), resize, each with its defaults, /255
+the .pb:     one session.run on the bytes; all of the above in the graph
+tf.image:    decode_jpeg, rgb_to_grayscale, resize, all by default; /255
+Pillow:      Image.open, convert("L"), resize, all by default; /255
 fed raw:     as trained, the /255 forgotten
-changed:     answers that are not those of the first line; "off by" is the largest change of a probability"""
+changed:     answers that differ from the first line's
+off by:      the largest difference of a probability from the first line's"""
 
 
 def main() -> None:
@@ -195,6 +198,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="how often to time each program")
     arguments = parser.parse_args()
     if arguments.time:
+        import_tensorflow()
         print(json.dumps(time_here(arguments.time, arguments.seconds)))
         return
 
@@ -218,6 +222,7 @@ def main() -> None:
     subprocess.run(command, check=True)
 
     console.print("\nreading every scan with every program ...")
+    import_tensorflow()
     answers = read_all(scans)
     trained = answers[0].probabilities
     table = make_table("Which digit is it?", "program", "right", "upright", "sideways", "changed", "off by")
@@ -237,12 +242,12 @@ def main() -> None:
         figures = (f"{row[key]:.2f} ms" for key in ("first_ms", "p50_ms", "p90_ms"))
         table.add_row(TIMED[name], *figures, f"{row['p50_ms'] / times['fused']['p50_ms']:.2f}")
     console.print(table)
-    console.print(f"{environment()}; ratio: median against the .pb's")
+    console.print(f"{under()}; ratio: median against the .pb's")
     shown = PB.relative_to(Path.cwd()) if PB.is_relative_to(Path.cwd()) else PB
     console.print(f"\ndone in {time.perf_counter() - started:.0f} s; try: .venv/bin/pbcompile inspect {shown}")
 
 
-def environment() -> str:
+def under() -> str:
     """Under what the figures were measured."""
     from importlib.metadata import version
 
