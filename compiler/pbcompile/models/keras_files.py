@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbcompile.models.architecture import LayerSpec, Network, Reader, end_names, references
 from pbcompile.models.era import Era, era_of
-from pbcompile.models.files import Architecture, content_sha256, read_architecture
+from pbcompile.models.files import HDF5_MAGIC, Architecture, content_sha256, open_h5, read_architecture
 from pbcompile.models.legacy import Repairs
 from pbcompile.models.loaded import LoadedModel, ModelDescription, ModelSource, ModelTensor
 
@@ -21,7 +23,6 @@ def read_network(source: ModelSource, kind: str) -> tuple[Network, Architecture,
     architecture = read_architecture(source, kind)
     version, backend = architecture.keras_version, architecture.backend
     if kind == "json" and source.weights is not None:
-        from pbcompile.models.files import HDF5_MAGIC
         from pbcompile.models.weights import version_in
 
         with source.weights.open("rb") as file:
@@ -49,6 +50,7 @@ def load_keras(source: ModelSource, kind: str) -> LoadedModel:
     import keras
 
     from pbcompile.models.build import Builder
+    from pbcompile.models.object_weights import load_object_weights
     from pbcompile.models.weights import load_saved_layers, read_saved_layers
 
     if keras.backend.backend() != "tensorflow":
@@ -58,12 +60,21 @@ def load_keras(source: ModelSource, kind: str) -> LoadedModel:
     model = builder.model(network)
     if not model.built or not getattr(model, "inputs", None):
         raise source.refuse(f"{source.path.name} does not say the shape of its input")
-    if kind == "keras":
-        model.load_weights(str(source.path))
+    weights = source.weights if kind == "json" and source.weights is not None else source.path
+    if kind == "keras" or _has_object_layout(source, weights):
+        load_object_weights(source, weights, network, builder.layers)
     else:
-        weights = source.weights if kind == "json" and source.weights is not None else source.path
         load_saved_layers(source, network, builder.layers, read_saved_layers(source, weights), era, repairs)
     return _loaded(source, network, model, repairs)
+
+
+def _has_object_layout(source: ModelSource, path: Path) -> bool:
+    from pbcompile.models.object_weights import is_object_layout
+
+    if zipfile.is_zipfile(path):
+        return True
+    with open_h5(source, path) as file:
+        return is_object_layout(file)
 
 
 def _loaded(source: ModelSource, network: Network, model: keras.Model, repairs: Repairs) -> LoadedModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from pbcompile.models.era import Era
 from pbcompile.models.files import open_h5, text_attribute
 from pbcompile.models.legacy import Repairs
 from pbcompile.models.loaded import ModelSource
+from pbcompile.models.weight_layouts import converted, saved_count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,14 +37,16 @@ class SavedLayer:
 def read_saved_layers(source: ModelSource, path: Path) -> list[SavedLayer]:
     """Every layer with weights in a Keras 1 or 2 style weights group, in the order of `layer_names`."""
     with open_h5(source, path) as file:
-        group = file["model_weights"] if "model_weights" in file else file
+        group = _weights_group(source, path, file)
+        if "nb_layers" in group.attrs:
+            return _numbered_layers(source, path, group)
         if "layer_names" not in group.attrs and "layer_names0" not in group.attrs:
             raise source.refuse(f"{path.name} has no list of layers, so no Keras weights")
         saved = []
         for name in _names(group, "layer_names"):
-            layer = _member(source, path, group, name)
+            layer = require_inside(source, path.name, group, name)
             names = _names(layer, "weight_names") if hasattr(layer, "attrs") else []
-            arrays = tuple(_array(source, path, layer, weight) for weight in names)
+            arrays = tuple(read_array(source, path.name, layer, weight) for weight in names)
             if arrays:
                 saved.append(SavedLayer(name, tuple(names), arrays))
         if "top_level_model_weights" in group and len(_names(group["top_level_model_weights"], "weight_names")):
@@ -51,10 +54,22 @@ def read_saved_layers(source: ModelSource, path: Path) -> list[SavedLayer]:
         return saved
 
 
+def _numbered_layers(source: ModelSource, path: Path, group: h5py.Group) -> list[SavedLayer]:
+    """The form of Keras 0.3 and older, in which `vgg16_weights.h5` is: `layer_0/param_0`, ….  Kept until Keras 1.2."""
+    saved = []
+    for index in range(int(group.attrs["nb_layers"])):
+        layer = require_inside(source, path.name, group, f"layer_{index}")
+        names = tuple(f"param_{i}" for i in range(int(layer.attrs.get("nb_params", 0))))
+        arrays = tuple(read_array(source, path.name, layer, name) for name in names)
+        if arrays:
+            saved.append(SavedLayer(f"layer_{index}", names, arrays))
+    return saved
+
+
 def version_in(source: ModelSource, path: Path) -> tuple[str, str]:
     """`keras_version` and `backend` of a weights file, "" where it does not say."""
     with open_h5(source, path) as file:
-        group = file["model_weights"] if "model_weights" in file else file
+        group = _weights_group(source, path, file)
         return (
             text_attribute(file, "keras_version") or text_attribute(group, "keras_version"),
             text_attribute(file, "backend") or text_attribute(group, "backend"),
@@ -64,43 +79,113 @@ def version_in(source: ModelSource, path: Path) -> tuple[str, str]:
 def load_saved_layers(
     source: ModelSource,
     network: Network,
-    layers: dict[int, keras.Layer],
+    layers: Mapping[int, keras.Layer],
     saved: Sequence[SavedLayer],
     era: Era,
     repairs: Repairs,
 ) -> None:
     """Put `saved` into the built layers of `network`; ModelError when a weight is left over on either side."""
-    specs = [spec for spec in network.layers if id(spec) in layers and layers[id(spec)].weights]
-    by_name = {entry.name: entry for entry in saved}
-    missing = [spec.name for spec in specs if spec.name not in by_name]
-    surplus = [entry.name for entry in saved if entry.name not in {spec.name for spec in specs}]
-    if missing or surplus:
-        if len(specs) != len(saved):
+    named = {spec.name: spec for spec in network.layers}
+    saved = [entry for entry in saved if not _is_seed(entry, named.get(entry.name))]
+    whole = [spec for spec in network.layers if any(layers[id(leaf)].weights for leaf in leaves(spec))]
+    flat = [leaf for spec in network.layers for leaf in leaves(spec) if layers[id(leaf)].weights]
+    names = {entry.name for entry in saved}
+    specs = next((s for s in (whole, flat) if {spec.name for spec in s} == names and len(s) == len(saved)), None)
+    if specs is not None:
+        by_name = {entry.name: entry for entry in saved}
+        pairs = [(spec, by_name[spec.name]) for spec in specs]
+    else:
+        specs = next((s for s in (whole, flat) if len(s) == len(saved)), None)
+        if specs is None:
+            expected = {spec.name for spec in whole}
+            missing = [spec.name for spec in whole if spec.name not in names]
+            surplus = [entry.name for entry in saved if entry.name not in expected]
             raise source.refuse(_left_over(source, missing, surplus), "the weights belong to another architecture")
         pairs = list(zip(specs, saved, strict=True))
         repairs.note("weights matched by order, as the file names the layers otherwise", network.name)
-    else:
-        pairs = [(spec, by_name[spec.name]) for spec in specs]
     for spec, entry in pairs:
-        _load(source, spec, layers, entry, era, repairs)
+        for leaf, arrays in _dealt(source, spec, layers, entry, era):
+            _assign(source, leaf, layers[id(leaf)], arrays, era, repairs)
 
 
-def _load(
-    source: ModelSource, spec: LayerSpec, layers: dict[int, keras.Layer], entry: SavedLayer, era: Era, repairs: Repairs
+def leaves(spec: LayerSpec) -> Iterator[LayerSpec]:
+    """The layers of `spec` that hold weights themselves: those of a nested model, in order, or `spec` alone."""
+    if spec.network is not None:
+        for inner in spec.network.layers:
+            yield from leaves(inner)
+        return
+    wrapped = spec.parts.get("layer")
+    if isinstance(wrapped, LayerSpec) and wrapped.network is not None:
+        yield from leaves(wrapped)
+    elif spec.class_name != "InputLayer":
+        yield spec
+
+
+def _dealt(
+    source: ModelSource, spec: LayerSpec, layers: Mapping[int, keras.Layer], entry: SavedLayer, era: Era
+) -> list[tuple[LayerSpec, list[Array]]]:
+    """The saved arrays of one entry, dealt to the layers that they belong to: by name, else in Keras's order."""
+    found = [leaf for leaf in leaves(spec) if layers[id(leaf)].weights]
+    if len(found) == 1 and spec.network is None:
+        return [(found[0], list(entry.arrays))]
+    expected = {leaf.name: saved_count(leaf, layers[id(leaf)], era) for leaf in found}
+    dealt: dict[str, list[Array]] = {leaf.name: [] for leaf in found}
+    for name, array in zip(entry.names, entry.arrays, strict=True):
+        parts = [part for part in name.split("/") if part in dealt]
+        if parts:
+            dealt[parts[-1]].append(array)
+    if len(dealt) == len(found) and all(len(dealt[name]) == sum(count) for name, count in expected.items()):
+        return [(leaf, dealt[leaf.name]) for leaf in found]
+    total = sum(sum(saved_count(leaf, layers[id(leaf)], era)) for leaf in found)
+    if total != len(entry.arrays):
+        raise source.refuse(
+            f"{source.path.name}: the model {spec.name} has {total} weights, and the file {len(entry.arrays)}"
+        )
+    return _in_keras_order(found, layers, list(entry.arrays), era)
+
+
+def _in_keras_order(
+    found: Sequence[LayerSpec], layers: Mapping[int, keras.Layer], arrays: list[Array], era: Era
+) -> list[tuple[LayerSpec, list[Array]]]:
+    """Keras writes a nested model's trainable weights first, layer by layer, and then the others."""
+    counts = []
+    for leaf in found:
+        trained, fixed = saved_count(leaf, layers[id(leaf)], era)
+        is_frozen = leaf.saved_config.get("trainable") is False
+        counts.append((0, trained + fixed) if is_frozen else (trained, fixed))
+    rest = iter(arrays)
+    dealt: list[list[Array]] = [[next(rest) for _ in range(trained)] for trained, _ in counts]
+    for own, (_, fixed) in zip(dealt, counts, strict=True):
+        own += [next(rest) for _ in range(fixed)]
+    return list(zip(found, dealt, strict=True))
+
+
+def _assign(
+    source: ModelSource, spec: LayerSpec, layer: keras.Layer, saved: list[Array], era: Era, repairs: Repairs
 ) -> None:
-    variables = layers[id(spec)].weights
-    arrays = list(entry.arrays)
+    variables = list(layer.weights)
+    shapes = [tuple(variable.shape) for variable in variables]
+    try:
+        arrays = converted(spec, saved, shapes, era, repairs)
+    except (IndexError, ValueError) as error:
+        raise source.refuse(f"{source.path.name}: the weights of {spec.name} cannot be read: {error}") from error
     if len(arrays) != len(variables):
         raise source.refuse(
-            f"{source.path.name}: the layer {spec.name} has {len(variables)} weights, and the file {len(arrays)}"
+            f"{source.path.name}: the layer {spec.name} takes {len(variables)} weights, and the file has {len(saved)}"
         )
-    for variable, array, name in zip(variables, arrays, entry.names, strict=True):
+    for variable, array in zip(variables, arrays, strict=True):
         if tuple(variable.shape) != array.shape:
             raise source.refuse(
-                f"{source.path.name}: {name} has the shape {list(array.shape)}, and the layer {spec.name} "
-                f"takes {list(variable.shape)}"
+                f"{source.path.name}: {variable.name} of the layer {spec.name} takes the shape "
+                f"{list(variable.shape)}, and the file has {list(array.shape)}"
             )
         variable.assign(array)
+
+
+def _is_seed(entry: SavedLayer, spec: LayerSpec | None) -> bool:
+    """The state of a random generator, which some versions saved as if it were a weight."""
+    is_random = spec is None or spec.class_name.startswith(("Random", "Dropout", "Gaussian", "Spatial", "Identity"))
+    return is_random and all(array.dtype.kind in "iu" and array.size <= 3 for array in entry.arrays)
 
 
 def _left_over(source: ModelSource, missing: list[str], surplus: list[str]) -> str:
@@ -125,32 +210,40 @@ def _names(group: h5py.Group, name: str) -> list[str]:
     return [v.decode("utf8", "replace") if isinstance(v, bytes) else str(v) for v in values]
 
 
-def _member(source: ModelSource, path: Path, group: h5py.Group, name: str) -> Any:
-    """`group[name]`, never through a link into another file."""
+def _weights_group(source: ModelSource, path: Path, file: h5py.File) -> h5py.Group:
+    return require_inside(source, path.name, file, "model_weights") if "model_weights" in file else file
+
+
+def require_inside(source: ModelSource, file_name: str, group: Any, name: str) -> Any:
+    """`group[name]`, never through a link into another file; ModelError where it is missing."""
     import h5py
 
     here: Any = group
     for part in name.split("/"):
         link = here.get(part, getlink=True) if isinstance(here, h5py.Group) else None
         if link is None:
-            raise source.refuse(f"{path.name} lists {name}, and does not hold it", "the file is damaged: fetch it again")
+            raise source.refuse(f"{file_name} lists {name}, and does not hold it", "fetch the file again")
         if isinstance(link, h5py.ExternalLink):
-            raise source.refuse(f"{path.name} links {name} to another file, {link.filename}, which is never followed")
-        here = here[part]
+            raise source.refuse(f"{file_name} links {name} to another file, {link.filename}, which is never followed")
+        try:
+            here = here[part]
+        except (KeyError, OSError) as error:
+            raise source.refuse(f"{file_name} is damaged at {name}", "fetch the file again") from error
     return here
 
 
-def _array(source: ModelSource, path: Path, group: h5py.Group, name: str) -> Array:
+def read_array(source: ModelSource, file_name: str, group: Any, name: str) -> Array:
+    """The numbers under `name`; ModelError for what is no array, lies in another file, or has an absurd size."""
     import h5py
 
-    data = _member(source, path, group, name)
+    data = require_inside(source, file_name, group, name)
     if not isinstance(data, h5py.Dataset):
-        raise source.refuse(f"{path.name} holds no numbers under {name}")
-    if data.external:
-        raise source.refuse(f"{path.name} keeps {name} in another file, which is never read")
-    if data.size > 1 << 31:
-        raise source.refuse(f"{path.name} has {data.size} numbers under {name}")
+        raise source.refuse(f"{file_name} holds no numbers under {name}")
+    if data.external or data.is_virtual:
+        raise source.refuse(f"{file_name} keeps {name} in another file, which is never read")
+    if data.size is None or data.size > 1 << 31:
+        raise source.refuse(f"{file_name} has {data.size} numbers under {name}")
     try:
         return np.asarray(data[()])
-    except OSError as error:
-        raise source.refuse(f"{path.name} is damaged at {name}: {error}", "fetch the file again") from error
+    except (OSError, MemoryError) as error:
+        raise source.refuse(f"{file_name} is damaged at {name}: {error}", "fetch the file again") from error

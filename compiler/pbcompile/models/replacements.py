@@ -1,0 +1,296 @@
+"""Layers that Keras once had and no longer has, written with today's Keras; and what stands for a Lambda.
+
+Each says which release its formula is taken from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from pbcompile.steps.base import Step
+from pbcompile.tensor_type import TensorType
+
+_CHANNELS = {1: "GRAY", 3: "RGB", 4: "RGBA"}
+
+
+class StepsLayer(keras.layers.Layer):  # type: ignore[misc]
+    """Steps of the spec in place of a Lambda.  An image is taken as RGB, one channel as gray."""
+
+    def __init__(self, steps: Sequence[Step], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.steps = tuple(steps)
+
+    def call(self, x: Any) -> Any:
+        given = TensorType(tf.as_dtype(x.dtype).name, tuple(x.shape))
+        if given.rank == 4:
+            channels = _CHANNELS.get(given.shape[3] or 0, "")
+            given = TensorType(given.dtype, given.shape, "NHWC", channels)
+        for step in self.steps:
+            emitted = step.check(given)
+            x = step.emit(x, given)
+            given = emitted
+        return x
+
+
+class ThresholdedReLU(keras.layers.Layer):  # type: ignore[misc]
+    """x where x > theta, else 0 (Keras 1.0 to 2.15)."""
+
+    def __init__(self, theta: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.theta = float(theta)
+
+    def call(self, x: Any) -> Any:
+        return x * ops.cast(x > self.theta, x.dtype)
+
+
+class SampleNormalization(keras.layers.Layer):  # type: ignore[misc]
+    """`BatchNormalization(mode=1)` of Keras 1.0.6 to 1.2: each sample by itself, over the last axis."""
+
+    def __init__(self, epsilon: float = 1e-3, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        self.gamma = self.add_weight(shape=(input_shape[-1],), name="gamma")
+        self.beta = self.add_weight(shape=(input_shape[-1],), name="beta")
+
+    def call(self, x: Any) -> Any:
+        mean = ops.mean(x, axis=-1, keepdims=True)
+        deviation = ops.sqrt(ops.var(x, axis=-1, keepdims=True) + self.epsilon)
+        return self.gamma * ((x - mean) / (deviation + self.epsilon)) + self.beta
+
+
+class BatchStatisticsNormalization(keras.layers.Layer):  # type: ignore[misc]
+    """`BatchNormalization(mode=2)` of Keras 1: by the statistics of the batch at hand, at inference too."""
+
+    def __init__(self, axis: int = -1, epsilon: float = 1e-3, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.axis = axis
+        self.epsilon = epsilon
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        self.shape = [1] * len(input_shape)
+        self.shape[self.axis] = input_shape[self.axis] or 1
+        self.gamma = self.add_weight(shape=(input_shape[self.axis],), name="gamma")
+        self.beta = self.add_weight(shape=(input_shape[self.axis],), name="beta")
+
+    def call(self, x: Any) -> Any:
+        axes = [i for i in range(len(self.shape)) if i != self.axis % len(self.shape)]
+        mean, variance = ops.mean(x, axis=axes, keepdims=True), ops.var(x, axis=axes, keepdims=True)
+        normed = (x - mean) / ops.sqrt(variance + self.epsilon)
+        return ops.reshape(self.gamma, self.shape) * normed + ops.reshape(self.beta, self.shape)
+
+
+class MaxoutDense(keras.layers.Layer):  # type: ignore[misc]
+    """The largest of `nb_feature` linear maps (Keras 1)."""
+
+    def __init__(self, units: int, nb_feature: int = 4, use_bias: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units, self.features, self.use_bias = units, nb_feature, use_bias
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        self.kernel = self.add_weight(shape=(self.features, input_shape[-1], self.units), name="kernel")
+        if self.use_bias:
+            self.bias = self.add_weight(shape=(self.features, self.units), name="bias")
+
+    def call(self, x: Any) -> Any:
+        mapped = ops.einsum("bi,fio->bfo", x, self.kernel)
+        return ops.max(mapped + self.bias if self.use_bias else mapped, axis=1)
+
+
+class Highway(keras.layers.Layer):  # type: ignore[misc]
+    """t · activation(W x + b) + (1 − t) · x with t = sigmoid(W_carry x + b_carry) (Keras 1)."""
+
+    def __init__(self, activation: Any = "linear", use_bias: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        size = input_shape[-1]
+        self.kernel = self.add_weight(shape=(size, size), name="kernel")
+        self.carry = self.add_weight(shape=(size, size), name="carry_kernel")
+        if self.use_bias:
+            self.bias = self.add_weight(shape=(size,), name="bias")
+            self.carry_bias = self.add_weight(shape=(size,), name="carry_bias")
+
+    def call(self, x: Any) -> Any:
+        transform, mapped = ops.matmul(x, self.carry), ops.matmul(x, self.kernel)
+        if self.use_bias:
+            transform, mapped = transform + self.carry_bias, mapped + self.bias
+        transform = ops.sigmoid(transform)
+        return transform * self.activation(mapped) + (1 - transform) * x
+
+
+class ParametricSoftplus(keras.layers.Layer):  # type: ignore[misc]
+    """alpha · softplus(beta · x) (Keras 1)."""
+
+    def __init__(self, shared_axes: Sequence[int | None] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shared_axes = [axis for axis in shared_axes or () if axis is not None]
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        shape = _per_feature(input_shape, self.shared_axes)
+        self.alphas = self.add_weight(shape=shape, name="alphas")
+        self.betas = self.add_weight(shape=shape, name="betas")
+
+    def call(self, x: Any) -> Any:
+        return ops.softplus(self.betas * x) * self.alphas
+
+
+class SReLU(keras.layers.Layer):  # type: ignore[misc]
+    """Three straight lines that meet at two learned points (Keras 1)."""
+
+    def __init__(self, shared_axes: Sequence[int | None] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shared_axes = [axis for axis in shared_axes or () if axis is not None]
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        shape = _per_feature(input_shape, self.shared_axes)
+        self.t_left = self.add_weight(shape=shape, name="t_left")
+        self.a_left = self.add_weight(shape=shape, name="a_left")
+        self.t_right = self.add_weight(shape=shape, name="t_right")
+        self.a_right = self.add_weight(shape=shape, name="a_right")
+
+    def call(self, x: Any) -> Any:
+        right = self.t_left + ops.abs(self.t_right)
+        shifted = x - self.t_left
+        centre = ops.minimum(ops.relu(shifted), right - self.t_left) - self.a_left * ops.relu(-shifted)
+        return self.t_left + centre + ops.relu(x - right) * self.a_right
+
+
+class LocallyConnected(keras.layers.Layer):  # type: ignore[misc]
+    """LocallyConnected1D and 2D (Keras 1.0 to 2.15): a convolution with its own kernel at every position.
+
+    The kernel is [positions, window · channels, filters], as `implementation=1` of Keras saves it.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Sequence[int],
+        strides: Sequence[int] = (1, 1),
+        activation: Any = "linear",
+        use_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters, self.use_bias = filters, use_bias
+        self.kernel_size, self.strides = tuple(kernel_size), tuple(strides)
+        self.activation = keras.activations.get(activation)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        sizes = [int(size or 0) for size in input_shape[1:-1]]
+        spans = zip(sizes, self.kernel_size, self.strides, strict=True)
+        self.places = [(size - window) // stride + 1 for size, window, stride in spans]
+        count, window = 1, int(input_shape[-1] or 0)
+        for place in self.places:
+            count *= place
+        for size in self.kernel_size:
+            window *= size
+        self.kernel = self.add_weight(shape=(count, window, self.filters), name="kernel")
+        if self.use_bias:
+            self.bias = self.add_weight(shape=(*self.places, self.filters), name="bias")
+
+    def call(self, x: Any) -> Any:
+        if len(self.places) == 1:
+            step, window = self.strides[0], self.kernel_size[0]
+            rows = [ops.reshape(x[:, i * step : i * step + window], (-1, 1, self.kernel.shape[1])) for i in range(self.places[0])]
+            patches = ops.concatenate(rows, axis=1)
+        else:
+            sizes, strides = [1, *self.kernel_size, 1], [1, *self.strides, 1]
+            patches = tf.image.extract_patches(x, sizes, strides, [1, 1, 1, 1], "VALID")
+            patches = ops.reshape(patches, (-1, self.kernel.shape[0], self.kernel.shape[1]))
+        mapped = ops.einsum("npw,pwf->npf", patches, self.kernel)
+        mapped = ops.reshape(mapped, (-1, *self.places, self.filters))
+        return self.activation(mapped + self.bias if self.use_bias else mapped)
+
+
+class FixedSizeDeconvolution(keras.layers.Layer):  # type: ignore[misc]
+    """`Deconvolution2D` of Keras 1, which names its output's height and width."""
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Sequence[int],
+        size: Sequence[int],
+        strides: Sequence[int] = (1, 1),
+        padding: str = "valid",
+        activation: Any = "linear",
+        use_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters, self.use_bias, self.padding = filters, use_bias, padding
+        self.kernel_size, self.strides, self.size = tuple(kernel_size), tuple(strides), tuple(size)
+        self.activation = keras.activations.get(activation)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        self.kernel = self.add_weight(shape=(*self.kernel_size, self.filters, input_shape[-1]), name="kernel")
+        if self.use_bias:
+            self.bias = self.add_weight(shape=(self.filters,), name="bias")
+
+    def call(self, x: Any) -> Any:
+        shape = tf.stack([tf.shape(x)[0], *self.size, self.filters])
+        y = tf.nn.conv2d_transpose(x, tf.convert_to_tensor(self.kernel), shape, self.strides, self.padding.upper())
+        y = tf.ensure_shape(y, [x.shape[0], *self.size, self.filters])
+        return self.activation(y + self.bias if self.use_bias else y)
+
+
+class CornerBilinearUpSampling(keras.layers.Layer):  # type: ignore[misc]
+    """`UpSampling2D(interpolation="bilinear")` of Keras 2.2, on TensorFlow 1: samples at corners, not at centres."""
+
+    def __init__(self, size: Sequence[int] = (2, 2), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = tuple(size)
+
+    def call(self, x: Any) -> Any:
+        shape = tf.shape(x)
+        wanted = tf.stack([shape[1] * self.size[0], shape[2] * self.size[1]])
+        y = tf.compat.v1.image.resize_bilinear(x, wanted, align_corners=False, half_pixel_centers=False)
+        sizes = [None if s is None else s * f for s, f in zip(x.shape[1:3], self.size, strict=True)]
+        return tf.ensure_shape(y, [x.shape[0], *sizes, x.shape[3]])
+
+
+class ChannelsFirst(keras.layers.Layer):  # type: ignore[misc]
+    """A channels-last layer used on channels-first tensors, which TensorFlow's CPU kernels mostly refuse."""
+
+    def __init__(self, layer: keras.layers.Layer, restores: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.layer = layer
+        self.restores = restores
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        self.layer.build((input_shape[0], *input_shape[2:], input_shape[1]))
+
+    def call(self, x: Any) -> Any:
+        rank = len(x.shape)
+        y = self.layer(ops.transpose(x, (0, *range(2, rank), 1)))
+        if len(y.shape) != rank:
+            return y
+        return ops.transpose(y, (0, rank - 1, *range(1, rank - 1)))
+
+
+REPLACEMENTS: Mapping[str, type[keras.layers.Layer]] = {
+    "ThresholdedReLU": ThresholdedReLU,
+    "SampleNormalization": SampleNormalization,
+    "BatchStatisticsNormalization": BatchStatisticsNormalization,
+    "MaxoutDense": MaxoutDense,
+    "Highway": Highway,
+    "ParametricSoftplus": ParametricSoftplus,
+    "SReLU": SReLU,
+    "LocallyConnected1D": LocallyConnected,
+    "LocallyConnected2D": LocallyConnected,
+    "FixedSizeDeconvolution": FixedSizeDeconvolution,
+    "CornerBilinearUpSampling": CornerBilinearUpSampling,
+}
+"""Classes that `build` takes from here and not from `keras.layers`."""
+
+
+def _per_feature(input_shape: Sequence[int | None], shared_axes: Sequence[int]) -> list[int | None]:
+    return [1 if axis in shared_axes else size for axis, size in enumerate(input_shape) if axis]
