@@ -162,6 +162,15 @@ class Answers:
         ]
         return float(np.mean(hits))
 
+    def changed(self, trained: Answers) -> int:
+        """How many answers are not those of `trained`."""
+        return int((self.probabilities.argmax(1) != trained.probabilities.argmax(1)).sum())
+
+    def off_by(self, trained: Answers, scans: list[Scan], upright_only: bool = False) -> float:
+        """The largest difference of a probability from the one that `trained` gives."""
+        chosen = [not upright_only or scan.orientation == 1 for scan in scans]
+        return float(np.abs(self.probabilities - trained.probabilities)[chosen].max())
+
 
 def read_all(scans: list[Scan]) -> list[Answers]:
     """Every program on every scan; the first is the one that the model was trained behind."""
@@ -224,13 +233,14 @@ def main() -> None:
     console.print("\nreading every scan with every program ...")
     import_tensorflow()
     answers = read_all(scans)
-    trained = answers[0].probabilities
+    trained, _, tf_image, pillow, _ = answers
     table = make_table("Which digit is it?", "program", "right", "upright", "sideways", "changed", "off by")
     for given in answers:
         shares = (f"{given.right(scans, which):.1%}" for which in (None, False, True))
-        changed = int((given.probabilities.argmax(1) != trained.argmax(1)).sum())
-        table.add_row(given.program, *shares, str(changed), f"{np.abs(given.probabilities - trained).max():.1g}")
+        table.add_row(given.program, *shares, str(given.changed(trained)), f"{given.off_by(trained, scans):.1g}")
     console.print(table)
+    upright = (f"{given.off_by(trained, scans, upright_only=True):.2f}" for given in (tf_image, pillow))
+    console.print("Off by on upright scans alone: {} (tf.image), {} (Pillow)\n".format(*upright))
     console.print(LEGEND)
 
     console.print("\ntiming every program in a process of its own ...")
