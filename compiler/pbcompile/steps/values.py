@@ -87,7 +87,10 @@ class Cast(Step):
             low, high = _representable(info.min, info.max, np.dtype(source))
             own = given.range if given.dtype in INTEGER_RANGE else None
             if own is None or own[0] < low or own[1] > high:
-                x = tf.clip_by_value(x, tf.constant(low, x.dtype), tf.constant(high, x.dtype))
+                inside = tf.clip_by_value(x, tf.constant(low, x.dtype), tf.constant(high, x.dtype))
+                if int(high) == info.max or target.itemsize < 4 or np.dtype(source).kind in "iu":
+                    return tf.cast(inside, self.dtype)
+                return tf.where(x > high, tf.constant(info.max, self.dtype), tf.cast(inside, self.dtype))
         return x if x.dtype == tf.as_dtype(self.dtype) else tf.cast(x, self.dtype)
 
 
