@@ -5,8 +5,9 @@ Nothing here imports TensorFlow or Keras, and nothing in the config is executed 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pbcompile.errors import ModelError
@@ -16,6 +17,8 @@ from pbcompile.models.loaded import ModelSource
 
 NETWORKS = ("Sequential", "Functional", "Model", "Container", "Network", "Graph")
 """Class names under which Keras has saved a network of layers."""
+OPERATION_MODULES = ("keras.src.ops.", "keras.ops.", "keras.src.ops", "keras.ops")
+"""Where the operations of Keras 3 lie that a functional model may hold without being layers."""
 MAX_NETWORK_DEPTH = 32
 MAX_LAYERS = 20_000
 
@@ -44,7 +47,8 @@ class LayerSpec:
     config:  plain arguments of the class, without training-only ones.
     parts:   layers inside this one by argument name: what a wrapper wraps, the cells of an RNN.
     network: the inner network where this layer is a model itself.
-    saved_class: the class name in the file, which decides how its weights are laid out.
+    saved_class, saved_config: as the file has them; they decide how the weights are laid out.
+    module:  the module that the file names; only looked at for the functional operations of Keras 3.
     """
 
     class_name: str
@@ -54,6 +58,7 @@ class LayerSpec:
     network: Network | None = None
     saved_class: str = ""
     saved_config: Mapping[str, Any] = field(default_factory=dict)
+    module: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,9 +142,16 @@ class Reader:
         if not name:
             raise self.refuse(f"a {class_name} layer has no name")
         registered = _text(data.get("registered_name"))
-        modern = modernise(class_name, dict(config), self.era, self.repairs, name, registered, _text(data.get("module")))
+        module = _text(data.get("module"))
+        if module.startswith(OPERATION_MODULES) and ">" not in registered:
+            return LayerSpec(class_name, name, dict(config), {}, None, class_name, config, module)
+        modern = modernise(class_name, copy.deepcopy(config), self.era, self.repairs, name, registered, module)
         parts = {key: self._parts(key, value, name) for key, value in modern.parts.items()}
-        return LayerSpec(modern.class_name, name, modern.config, parts, None, class_name, config)
+        for key in ("activation", "recurrent_activation"):
+            value = modern.config.get(key)
+            if isinstance(value, dict) and isinstance(value.get("config"), dict):
+                modern.config[key] = self._parts(key, value, name)
+        return LayerSpec(modern.class_name, name, modern.config, parts, None, class_name, dict(config))
 
     def _parts(self, key: str, value: object, name: str) -> LayerSpec | tuple[LayerSpec, ...]:
         self._depth += 1
@@ -159,7 +171,7 @@ class Reader:
         specs = [self.layer(data, f"Sequential {name}") for data in layers]
         if not specs:
             raise self.refuse(f"the Sequential {name} has no layers")
-        if specs[0].class_name == "Merge":
+        if specs[0].saved_class == "Merge":
             return self._merged_sequential(name, specs)
         if specs[0].class_name != "InputLayer":
             shape, dtype = self._first_shape(specs[0], config)
@@ -222,6 +234,7 @@ class Reader:
             inputs.append(Ref(entry.name, 0, 0))
             calls[branch.name] = (Call((inputs[-1],)),)
             tips.append(Ref(branch.name, 0, 0))
+        merge = replace(merge, parts={})
         layers.append(merge)
         calls[merge.name] = (Call((tips,)),)
         here = Ref(merge.name, 0, 0)
@@ -323,8 +336,9 @@ class Ends:
     def _values(self, value: object) -> Any:
         if isinstance(value, dict):
             if value.get("class_name") == "__keras_tensor__":
-                history = (value.get("config") or {}).get("keras_history")
-                if _is_reference(history):
+                config = value.get("config")
+                history = config.get("keras_history") if isinstance(config, dict) else None
+                if isinstance(history, list) and _is_reference(history):
                     return self._ref(history[0], history[1], history[2])
                 raise self.reader.refuse(f"a tensor in the model {self.name} has no history")
             if value.get("class_name") == "__lambda__":
@@ -455,8 +469,6 @@ def _named(value: object, name: str) -> object:
 
 
 def _renamed(spec: LayerSpec, name: str) -> LayerSpec:
-    from dataclasses import replace
-
     return replace(spec, name=name)
 
 

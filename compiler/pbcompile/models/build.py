@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pbcompile.models.architecture import LayerSpec, Network, Ref, references
+import keras
+
+from pbcompile.errors import ModelError
+from pbcompile.models.architecture import LayerSpec, Network, Ref, check_shape, references
+from pbcompile.models.lambdas import lambda_error
+from pbcompile.models.legacy import Repairs
 from pbcompile.models.loaded import ModelSource
-
-if TYPE_CHECKING:
-    import keras
+from pbcompile.models.replacements import REPLACEMENTS, ChannelsFirst, StepsLayer
+from pbcompile.models.tensorflow_calls import OPS, FunctionLayer, OpLayer, find_function, parse_node_def
 
 ACTIVATIONS = frozenset(
     {"celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
@@ -35,43 +40,60 @@ NEVER_BUILT: Mapping[str, str] = {
 }
 """Classes in `keras.layers` that are refused, and why."""
 
+OPERATIONS = ("numpy", "nn", "image", "math", "core", "linalg", "einops")
+"""Modules of `keras.src.ops` whose operations a functional model of Keras 3 may hold."""
+WITH_CODE = frozenset({"Map", "Scan", "AssociativeScan", "WhileLoop", "ForiLoop", "Cond", "VectorizedMap", "Switch"})
+"""Operations that take Python functions."""
+
+POINTWISE = frozenset(
+    {"ELU", "ReLU", "LeakyReLU", "ThresholdedReLU", "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout",
+     "Identity", "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"}
+)  # fmt: skip
+"""Layers that give the same numbers in any order of axes."""
+
 
 class Builder:
     """Builds the layers of one file.  `layers` gives, for each `LayerSpec` by identity, the layer made from it."""
 
-    def __init__(self, source: ModelSource) -> None:
+    def __init__(self, source: ModelSource, repairs: Repairs, custom: Mapping[str, Any]) -> None:
         self.source = source
+        self.repairs = repairs
+        self.custom = custom
         self.layers: dict[int, keras.Layer] = {}
+        self.replaced: set[str] = set()
+        self._channels_first: set[int] = set()
+        self._channels_last: dict[int, tuple[Any, Any]] = {}
 
     def model(self, network: Network) -> keras.Model:
         """The network as a Keras model; nested networks become models inside it."""
-        import keras
-
         made = {spec.name: self.layer(spec) for spec in network.layers if spec.class_name != "InputLayer"}
-        if network.sequential:
+        has_input = any(spec.class_name == "InputLayer" for spec in network.layers)
+        turned = any(id(spec) in self._channels_first for spec in network.layers)
+        if network.sequential and not (turned and has_input):
             return self._sequential(network, made)
         tensors: dict[tuple[str, int], Any] = {}
         for spec in network.layers:
             if spec.class_name == "InputLayer":
                 tensors[spec.name, 0] = self._input(spec)
-        waiting = [(spec.name, i, call) for spec in network.layers for i, call in enumerate(network.calls.get(spec.name, ()))]
+        by_name = {spec.name: spec for spec in network.layers}
+        waiting = [(spec.name, i) for spec in network.layers for i in range(len(network.calls.get(spec.name, ())))]
         while waiting:
             later = []
-            for name, index, call in waiting:
-                needed = references([list(call.args), dict(call.kwargs)])
-                if all((ref.layer, ref.call) in tensors for ref in needed):
-                    args, kwargs = _filled(list(call.args), tensors), _filled(dict(call.kwargs), tensors)
-                    tensors[name, index] = self._called(made[name], args, kwargs, name)
+            for name, index in waiting:
+                call = network.calls[name][index]
+                if all((ref.layer, ref.call) in tensors for ref in references([list(call.args), dict(call.kwargs)])):
+                    args, kwargs = self._filled(list(call.args), tensors), self._filled(dict(call.kwargs), tensors)
+                    tensors[name, index] = self._called(by_name[name], made[name], args, kwargs, index)
                 else:
-                    later.append((name, index, call))
+                    later.append((name, index))
             if len(later) == len(waiting):
-                raise self.refuse(f"the layers {', '.join(sorted({n for n, _, _ in later})[:5])} feed on each other")
+                raise self.refuse(f"the layers {', '.join(sorted({n for n, _ in later})[:5])} wait for each other")
             waiting = later
-        model = keras.Model(
-            inputs=_filled(network.inputs, tensors), outputs=_filled(network.outputs, tensors), name=safe(network.name)
-        )
-        model.trainable = True
-        return model
+        inputs, outputs = self._filled(network.inputs, tensors), self._filled(network.outputs, tensors)
+        try:
+            return keras.Model(inputs=inputs, outputs=outputs, name=safe(network.name))
+        except (TypeError, ValueError) as error:
+            raise self.refuse(f"the model {network.name} cannot be made: {first_line(error)}") from error
 
     def layer(self, spec: LayerSpec) -> keras.Layer:
         """The Keras layer of `spec`, or a model where it is a network."""
@@ -79,102 +101,251 @@ class Builder:
         self.layers[id(spec)] = made
         return made
 
-    def refuse(self, message: str, hint: str = "") -> Exception:
+    def refuse(self, message: str, hint: str = "") -> ModelError:
+        """A ModelError about this file."""
         return self.source.refuse(f"{self.source.path.name}: {message}", hint, "model-unsupported")
 
+    # -- layers
+
     def _plain(self, spec: LayerSpec) -> keras.Layer:
+        if spec.class_name == "Lambda":
+            return self._lambda(spec)
+        if spec.class_name in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
+            return self._tensorflow(spec)
+        if spec.module:
+            return self._made(self._operation(spec), dict(spec.config), spec)
+        custom = self._custom(spec)
+        if custom is not None:
+            return custom
         cls = self._class(spec)
         config = dict(spec.config)
         config["name"] = safe(spec.name)
+        config.pop("saved_epsilon", None)
         for key in ("activation", "recurrent_activation"):
             if key in config:
                 config[key] = self._activation(config[key], spec)
         for key, part in spec.parts.items():
-            config[key] = [self.layer(p) for p in part] if isinstance(part, tuple) else self.layer(part)
+            made = [self._part(p) for p in part] if isinstance(part, tuple) else self._part(part)
+            config[key] = made
+        if config.pop("channels_first", False) or config.get("data_format") == "channels_first":
+            self._channels_first.add(id(spec))
+            if "data_format" in config:
+                config["data_format"] = "channels_last"
+        if spec.class_name == "BatchNormalization" and config.get("axis") == 1:
+            self._channels_first.add(id(spec))
+            config["axis"] = -1
         unknown = sorted(set(config) - _arguments(cls))
         if unknown:
-            raise self.refuse(f"{spec.class_name} {spec.name} has the argument {unknown[0]}, which this Keras does not know")
+            raise self.refuse(
+                f"the layer {spec.name} ({spec.class_name}) has the argument {unknown[0]}, which this Keras does not know"
+            )
+        return self._made(cls, config, spec)
+
+    def _made(self, cls: type[Any], config: dict[str, Any], spec: LayerSpec) -> Any:
         try:
             return cls(**config)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            first = (str(error).splitlines() or [""])[0]
-            raise self.refuse(f"{spec.class_name} {spec.name} cannot be made: {first}") from error
+            raise self.refuse(f"the layer {spec.name} ({spec.class_name}) cannot be made: {first_line(error)}") from error
+
+    def _part(self, spec: LayerSpec) -> keras.Layer:
+        """A layer inside another one, which cannot be turned from outside."""
+        made = self.layer(spec)
+        if id(spec) not in self._channels_first:
+            return made
+        self._channels_first.discard(id(spec))
+        self.layers[id(spec)] = ChannelsFirst(made, name=f"{safe(spec.name)}_channels_first")
+        return self.layers[id(spec)]
 
     def _class(self, spec: LayerSpec) -> type[keras.Layer]:
-        import keras
-
+        if spec.class_name in REPLACEMENTS:
+            return REPLACEMENTS[spec.class_name]
         if spec.class_name in NEVER_BUILT:
             raise self.refuse(f"the layer {spec.name} is a {spec.class_name}: {NEVER_BUILT[spec.class_name]}")
         cls = getattr(keras.layers, spec.class_name, None)
         if not (inspect.isclass(cls) and issubclass(cls, keras.layers.Layer)):
+            name = spec.class_name.split(">")[-1]
             raise self.refuse(
                 f"the layer {spec.name} is of the class {spec.class_name}, which is not one of Keras's",
-                f'give it: "custom_objects": {{"{spec.class_name}": "module:attribute"}} with "trust_code": true',
+                f'give it: "custom_objects": {{"{name}": "module:attribute"}} with "trust_code": true',
             )
         return cls
 
-    def _activation(self, value: object, spec: LayerSpec) -> Callable[..., Any]:
-        import keras
+    def _operation(self, spec: LayerSpec) -> type[Any]:
+        name = spec.module.removeprefix("keras.src.ops").removeprefix("keras.ops").strip(".")
+        found = None
+        if name in ("", *OPERATIONS) and spec.class_name not in WITH_CODE:
+            for module in (name,) if name else OPERATIONS:
+                found = found or getattr(importlib.import_module(f"keras.src.ops.{module}"), spec.class_name, None)
+        if not (inspect.isclass(found) and issubclass(found, keras.Operation)):
+            raise self.refuse(f"the operation {spec.name} is {spec.module}.{spec.class_name}, which this Keras does not have")
+        return found
 
+    def _custom(self, spec: LayerSpec) -> keras.Layer | None:
+        """A layer of the user's own class; only there under `trust_code`."""
+        cls = self.custom.get(spec.class_name) or self.custom.get(spec.class_name.split(">")[-1])
+        if cls is None:
+            return None
+        with keras.saving.custom_object_scope(dict(self.custom)):
+            return cls.from_config({**spec.saved_config, "name": safe(spec.name)})
+
+    def _activation(self, value: object, spec: LayerSpec) -> Callable[..., Any]:
         if value == "hard_sigmoid_of_keras2":
             return hard_sigmoid_of_keras2
-        if isinstance(value, str) and value in ACTIVATIONS:
-            found: Callable[..., Any] = keras.activations.get(value)
-            return found
-        raise self.refuse(f"the layer {spec.name} has the activation {value!r:.60}, which is not one of Keras's")
+        if isinstance(value, str):
+            if value in self.custom:
+                return self.custom[value]  # type: ignore[no-any-return]
+            if value in ACTIVATIONS:
+                return keras.activations.get(value)  # type: ignore[no-any-return]
+        if isinstance(value, LayerSpec):
+            return self.layer(value)
+        name = value.get("class_name") if isinstance(value, dict) else value
+        raise self.refuse(
+            f"the layer {spec.name} has the activation {str(name):.60}, which is not one of Keras's",
+            f'give it: "custom_objects": {{"{str(name):.60}": "module:attribute"}} with "trust_code": true',
+        )
+
+    def _lambda(self, spec: LayerSpec) -> keras.Layer:
+        steps = self.source.lambdas.get(spec.name)
+        if steps is not None:
+            self.replaced.add(spec.name)
+            words = ", ".join(step.op for step in steps)
+            self.repairs.note(f"Lambda replaced by the spec's steps: {words or 'none'}", spec.name)
+            return StepsLayer(steps, name=safe(spec.name), dtype="float32")
+        if not self.source.trust_code:
+            raise lambda_error(self.source, spec)
+        self.repairs.note("Lambda's stored code run, as the spec trusts it", spec.name)
+        with keras.saving.custom_object_scope(dict(self.custom)):
+            return trusted_lambda(self, spec)
+
+    def _tensorflow(self, spec: LayerSpec) -> keras.Layer:
+        name = safe(spec.name)
+        if spec.class_name == "TensorFlowOpLayer":
+            node = parse_node_def(spec.config.get("node_def"))
+            if node is None or node.op not in OPS:
+                raise self.refuse(f"the layer {spec.name} is the TensorFlow op {getattr(node, 'op', '?')}, not a known one")
+            constants = spec.config.get("constants") or {}
+            return OpLayer(node, {int(k): v for k, v in constants.items()}, name=name, dtype="float32")
+        named = str(spec.config.get("function", "__operators__.getitem"))
+        function = find_function(named)
+        if function is None:
+            raise self.refuse(
+                f"the layer {spec.name} calls {named}, which is not one of the TensorFlow functions that a config may name"
+            )
+        return FunctionLayer(function, name=name, dtype="float32", autocast=False)
+
+    # -- networks
 
     def _sequential(self, network: Network, made: Mapping[str, keras.Layer]) -> keras.Model:
-        import keras
-
         model = keras.Sequential(name=safe(network.name))
         for spec in network.layers:
-            if spec.class_name == "InputLayer":
-                model.add(keras.layers.InputLayer(**self._input_config(spec)))
-            else:
-                try:
-                    model.add(made[spec.name])
-                except (TypeError, ValueError) as error:
-                    first = (str(error).splitlines() or [""])[0]
-                    raise self.refuse(f"the layer {spec.name} does not fit behind the one before it: {first}") from error
+            try:
+                if spec.class_name == "InputLayer":
+                    model.add(keras.layers.InputLayer(**self._input_config(spec)))
+                else:
+                    turned = id(spec) in self._channels_first
+                    model.add(ChannelsFirst(made[spec.name], name=f"{safe(spec.name)}_cf") if turned else made[spec.name])
+            except (TypeError, ValueError, NotImplementedError) as error:
+                raise self.refuse(f"the layer {spec.name} does not fit here: {first_line(error)}") from error
         return model
 
     def _input(self, spec: LayerSpec) -> Any:
-        import keras
-
         config = self._input_config(spec)
         return keras.Input(batch_shape=config["batch_shape"], dtype=config["dtype"], name=config["name"])
 
     def _input_config(self, spec: LayerSpec) -> dict[str, Any]:
-        from pbcompile.models.architecture import check_shape
-
         shape = spec.config.get("batch_shape")
         if not isinstance(shape, (list, tuple)):
             raise self.refuse(f"the input {spec.name} has no shape")
         if spec.config.get("sparse") or spec.config.get("ragged"):
             raise self.refuse(f"the input {spec.name} is a sparse or ragged tensor, which no frozen graph can take")
-        return {
-            "batch_shape": tuple(check_shape(self.source, shape, spec.name)),
-            "dtype": spec.config["dtype"],
-            "name": safe(spec.name),
-        }
+        shape = tuple(check_shape(self.source, shape, spec.name))
+        return {"batch_shape": shape, "dtype": spec.config["dtype"], "name": safe(spec.name)}
 
-    def _called(self, layer: keras.Layer, args: Any, kwargs: Any, name: str) -> list[Any]:
-        import keras
+    def _filled(self, value: Any, tensors: Mapping[tuple[str, int], Any]) -> Any:
+        """`value` with a tensor for every reference."""
+        if isinstance(value, Ref):
+            made = tensors.get((value.layer, value.call))
+            if not isinstance(made, list):
+                if made is None:
+                    raise self.refuse(f"the layer {value.layer} is never called, and its output is asked for")
+                return made
+            if not 0 <= value.index < len(made):
+                raise self.refuse(f"the layer {value.layer} has {len(made)} outputs, and number {value.index} is asked for")
+            return made[value.index]
+        if isinstance(value, dict):
+            return {k: self._filled(v, tensors) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._filled(v, tensors) for v in value]
+        return value
 
-        kwargs = {k: v for k, v in kwargs.items() if k not in ("training",)}
+    def _called(self, spec: LayerSpec, layer: keras.Layer, args: Any, kwargs: Any, index: int) -> list[Any]:
+        kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         try:
-            result = layer(*args, **kwargs)
-        except (TypeError, ValueError, IndexError, AttributeError) as error:
-            first = (str(error).splitlines() or [""])[0]
-            raise self.refuse(f"the layer {name} does not take what the file feeds it: {first}") from error
-        return list(keras.tree.flatten(result))
+            if id(spec) in self._channels_first and len(args) == 1 and len(args[0].shape) > 2:
+                return [self._turned(spec, layer, args[0], index)]
+            if self._is_pointwise(spec) and len(args) == 1 and not kwargs:
+                given = keras.tree.flatten(args)
+                if given and all(id(tensor) in self._channels_last for tensor in given):
+                    twins = [self._channels_last[id(tensor)][1] for tensor in given]
+                    return [self._turned_back(spec, layer(twins if isinstance(args[0], list) else twins[0]), index)]
+            return list(keras.tree.flatten(layer(*args, **kwargs)))
+        except (TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
+            raise self.refuse(f"the layer {spec.name} does not take what it is fed: {first_line(error)}") from error
+
+    # -- channels-first layers: TensorFlow's CPU kernels take channels last, so each runs between two transposes;
+    #    where the tensor before it was turned too, the turned one is used and the transposes between them fall away
+
+    def _turned(self, spec: LayerSpec, layer: keras.Layer, x: Any, index: int) -> Any:
+        self.repairs.note("channels_first computed with channels last", spec.name)
+        if id(x) in self._channels_last:
+            twin = self._channels_last[id(x)][1]
+        else:
+            rank, axis = len(x.shape), _channel_axis(spec, len(x.shape))
+            axes = [a for a in range(1, rank) if a != axis] + [axis]
+            twin = keras.layers.Permute(axes, name=f"{safe(spec.name)}_to_last_{index}")(x)
+        y = layer(twin)
+        return self._turned_back(spec, y, index) if len(y.shape) > 2 else y
+
+    def _turned_back(self, spec: LayerSpec, y: Any, index: int) -> Any:
+        rank, axis = len(y.shape), _channel_axis(spec, len(y.shape))
+        axes = list(range(1, rank - 1))
+        axes.insert(axis - 1, rank - 1)
+        x = keras.layers.Permute(axes, name=f"{safe(spec.name)}_to_first_{index}")(y)
+        self._channels_last[id(x)] = (x, y)
+        return x
+
+    def _is_pointwise(self, spec: LayerSpec) -> bool:
+        return spec.class_name in POINTWISE or (
+            spec.class_name == "Activation" and "softmax" not in str(spec.config.get("activation"))
+        )
+
+
+def trusted_lambda(builder: Builder, spec: LayerSpec) -> keras.Layer:
+    """A Lambda with its stored code, which the spec says may run."""
+    from keras.src.utils import python_utils
+
+    stored = spec.saved_config.get("function")
+    code = stored.get("config") if isinstance(stored, dict) and stored.get("class_name") == "__lambda__" else stored
+    name = safe(spec.name)
+    arguments = spec.saved_config.get("arguments") or {}
+    if isinstance(code, dict) and "code" in code:
+        function = python_utils.func_load(code["code"], code.get("defaults"), code.get("closure"))
+    elif isinstance(code, (list, tuple)):
+        function = python_utils.func_load(list(code))
+    else:
+        word = str(code.get("config") if isinstance(code, dict) else code).split(">")[-1]
+        if word not in builder.custom:
+            raise builder.refuse(
+                f"the Lambda {spec.name} calls {word}, which the file does not hold",
+                f'give it: "custom_objects": {{"{word}": "module:attribute"}}',
+            )
+        function = builder.custom[word]
+    return keras.layers.Lambda(function, arguments=arguments, name=name)
 
 
 def hard_sigmoid_of_keras2(x: Any) -> Any:
     """clip(0.2 x + 0.5, 0, 1), which Keras 3 calls by no name: its own hard_sigmoid has the slope 1/6."""
-    from keras import ops
-
-    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+    return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
 
 def safe(name: str) -> str:
@@ -182,15 +353,14 @@ def safe(name: str) -> str:
     return name.replace("/", "_")
 
 
-def _filled(value: Any, tensors: Mapping[tuple[str, int], Any]) -> Any:
-    if isinstance(value, Ref):
-        made = tensors[value.layer, value.call]
-        return made[value.index] if isinstance(made, list) else made
-    if isinstance(value, dict):
-        return {k: _filled(v, tensors) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_filled(v, tensors) for v in value]
-    return value
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _channel_axis(spec: LayerSpec, rank: int) -> int:
+    """ConvLSTM has time before the channels, as long as it gives sequences."""
+    return 2 if spec.class_name.startswith("ConvLSTM") and rank > int(spec.class_name[8]) + 2 else 1
 
 
 def _arguments(cls: type) -> set[str]:
@@ -199,7 +369,7 @@ def _arguments(cls: type) -> set[str]:
     for base in cls.__mro__:
         if base is object or "__init__" not in vars(base):
             continue
-        parameters = inspect.signature(base.__init__).parameters.values()
+        parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
         names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break

@@ -56,7 +56,7 @@ def load_keras(source: ModelSource, kind: str) -> LoadedModel:
     if keras.backend.backend() != "tensorflow":
         raise source.refuse(f"Keras runs on {keras.backend.backend()} here", "set KERAS_BACKEND=tensorflow")
     network, _, era, repairs = read_network(source, kind)
-    builder = Builder(source)
+    builder = Builder(source, repairs, {})
     model = builder.model(network)
     if not model.built or not getattr(model, "inputs", None):
         raise source.refuse(f"{source.path.name} does not say the shape of its input")

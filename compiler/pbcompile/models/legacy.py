@@ -92,7 +92,7 @@ TRAINING_KEYS = frozenset(
         "gamma_constraint", "beta_constraint", "weights", "seed", "unit_forget_bias", "beta_init", "gamma_init",
         "renorm_clipping", "renorm_momentum", "virtual_batch_size", "adjustment", "alpha_initializer", "loss_weights",
         "autocast", "trainable_initial_state", "quantization_config", "rng_type", "synchronized", "fused", "lora_rank",
-        "lora_alpha", "shared_object_id",
+        "lora_alpha", "shared_object_id", "trainable",
     }
 )  # fmt: skip
 """Arguments that only training, or the file's writer, ever looks at."""
@@ -106,7 +106,7 @@ CONVOLUTIONS = frozenset(
 )  # fmt: skip
 RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "SimpleRNNCell", "ConvLSTM1D", "ConvLSTM2D",
                        "ConvLSTM3D", "RNN", "Bidirectional"})  # fmt: skip
-WITH_DATA_FORMAT = (CONVOLUTIONS - {"LocallyConnected1D"}) | {
+WITH_DATA_FORMAT = (CONVOLUTIONS - {"LocallyConnected1D", "LocallyConnected2D"}) | {
     "MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D",
     "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "GlobalAveragePooling1D",
     "GlobalAveragePooling2D", "GlobalAveragePooling3D", "ZeroPadding2D", "ZeroPadding3D", "Cropping2D", "Cropping3D",
@@ -145,14 +145,19 @@ def modernise(
     if modern_class != "InputLayer":
         _drop_input_shape(modern_class, config)
         _policy(config, repairs, name)
+    layer = _Layer(plain, modern_class, name, config, era, repairs)
+    if modern_class.startswith("Random") and modern_class != "RandomCrop":
+        _random(layer)
     for rule in RULES.get(modern_class, ()):
-        rule(_Layer(plain, modern_class, name, config, era, repairs))
-    if modern_class in WITH_DATA_FORMAT and "data_format" not in config:
-        config["data_format"] = "channels_last"
+        rule(layer)
+    modern_class, config = layer.class_name, layer.config
+    if modern_class in WITH_DATA_FORMAT and config.get("data_format") is None:
+        config["data_format"] = "channels_last" if modern_class == "Flatten" else era.data_format
     if modern_class in RECURRENT:
         _recurrent(modern_class, config, era, repairs, name)
     _activations(config, era, repairs, name)
-    parts = {key: config.pop(key) for key in ("layer", "backward_layer", "cell", "cells", "layers") if key in config}
+    words: tuple[str, ...] = ("layer", "backward_layer", "cell", "cells", "layers")
+    parts: dict[str, Any] = {key: config.pop(key) for key in words if config.get(key) is not None}
     if plain == "TimeDistributedDense":
         parts, modern_class, config = _time_distributed_dense(config, name)
     return Modern(modern_class, {k: _plain_value(v) for k, v in config.items()}, parts)
@@ -306,10 +311,9 @@ def _plain_value(value: Any) -> Any:
 
 def _groups(layer: _Layer) -> None:
     groups = layer.config.get("groups")
-    if groups is not None and layer.class_name.startswith(("Depthwise", "Separable")):
+    if groups is not None:
         del layer.config["groups"]
-        if not layer.era.keras3:
-            layer.note(f"{layer.class_name}.groups dropped")
+        layer.note(f"{layer.class_name}.groups dropped")
 
 
 def _depthwise(layer: _Layer) -> None:
@@ -317,21 +321,108 @@ def _depthwise(layer: _Layer) -> None:
 
 
 def _keras1_convolution(layer: _Layer) -> None:
-    if isinstance(layer.config.get("kernel_size"), int) and layer.class_name == "Conv1D":
-        layer.config["kernel_size"] = [layer.config["kernel_size"]]
-    if layer.class_name.endswith("Transpose"):
-        for key in ("output_shape", "output_shape_"):
-            layer.config.pop(key, None)
+    config = layer.config
+    if isinstance(config.get("kernel_size"), int) and layer.class_name == "Conv1D":
+        config["kernel_size"] = [config["kernel_size"]]
+    if layer.saved == "Deconvolution2D" and isinstance(config.get("output_shape"), list):
+        shape = config.pop("output_shape")
+        first = config.get("data_format") == "channels_first"
+        config["size"] = shape[2:4] if first else shape[1:3]
+        layer.class_name = "FixedSizeDeconvolution"
+        for key in ("data_format", "dilation_rate"):
+            config.pop(key, None)
+        config["channels_first"] = first
+
+
+def _locally_connected(layer: _Layer) -> None:
+    config = layer.config
+    for key in ("data_format", "implementation", "padding"):
+        value = config.pop(key, None)
+        if value == "channels_first":
+            config["channels_first"] = True
+    for key in ("kernel_size", "strides"):
+        if isinstance(config.get(key), int):
+            config[key] = [config[key]]
+
+
+def _zero_padding(layer: _Layer) -> None:
+    padding = layer.config.get("padding")
+    if isinstance(padding, dict):
+        sides = [padding.get(f"{side}_pad", 0) for side in ("top", "bottom", "left", "right")]
+        layer.config["padding"] = [sides[:2], sides[2:]] if layer.class_name == "ZeroPadding2D" else sides[2:]
+        layer.note(f"{layer.class_name}.padding by side read as pairs")
+    elif isinstance(padding, list) and len(padding) == 4:
+        layer.config["padding"] = [padding[:2], padding[2:]]
+        layer.note(f"{layer.class_name}.padding of four numbers read as pairs")
+
+
+def _upsampling(layer: _Layer) -> None:
+    old = layer.era.version < (2, 3) and not layer.era.tf
+    if old and layer.config.get("interpolation") == "bilinear":
+        layer.class_name = "CornerBilinearUpSampling"
+        size = layer.config.get("size", [2, 2])
+        first = layer.config.pop("data_format", "") == "channels_first"
+        layer.config.pop("interpolation")
+        layer.config["size"] = [size, size] if isinstance(size, int) else size
+        layer.config["channels_first"] = first
+        layer.note("UpSampling2D bilinear kept as Keras before 2.3 had it: samples at corners")
+
+
+def _merge(layer: _Layer) -> None:
+    """Merge of Keras 1: one class for what are eight today."""
+    config = layer.config
+    mode = config.pop("mode", "sum")
+    config.pop("mode_type", None)
+    axis, dot_axes = config.pop("concat_axis", -1), config.pop("dot_axes", -1)
+    for key in ("output_shape", "output_shape_type", "output_mask", "output_mask_type", "arguments", "node_indices", "tensor_indices"):
+        config.pop(key, None)
+    names = {"sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate", "dot": "Dot"}
+    layer.class_name = names.get(mode, f"Merge of the mode {mode!r:.40}") if isinstance(mode, str) else "Merge of stored code"
+    if mode == "concat":
+        config["axis"] = axis
+    if mode == "dot":
+        config["axes"] = dot_axes
+    layer.note(f"Merge read as {layer.class_name}")
+
+
+def _maxout(layer: _Layer) -> None:
+    layer.config.pop("input_dim", None)
+
+
+def _random(layer: _Layer) -> None:
+    """Augmentation does nothing at inference; RandomCrop alone still crops."""
+    layer.config.clear()
+    layer.config.update({"name": layer.name, "dtype": "float32"})
+    layer.class_name = "Identity"
+    layer.note(f"{layer.saved} left out: it only acts in training")
+
+
+def _identity(layer: _Layer) -> None:
+    layer.config = {"name": layer.name, "dtype": layer.config.get("dtype", "float32")}
+    layer.class_name = "Identity"
 
 
 def _batch_normalization(layer: _Layer) -> None:
-    axis = layer.config.get("axis")
+    config = layer.config
+    axis = config.get("axis")
     if isinstance(axis, (list, tuple)) and len(axis) == 1:
-        layer.config["axis"] = axis[0]
+        config["axis"] = axis[0]
         layer.note("BatchNormalization.axis list read as its only axis")
-    mode = layer.config.pop("mode", 0)
-    if mode in (1, 2):
-        layer.config["mode"] = mode
+    mode = config.pop("mode", 0)
+    if mode == 1:
+        layer.class_name = "SampleNormalization"
+        for key in ("axis", "momentum"):
+            config.pop(key, None)
+        layer.note("BatchNormalization(mode=1) read as normalization of each sample")
+    elif mode == 2:
+        layer.class_name = "BatchStatisticsNormalization"
+        config.pop("momentum", None)
+        layer.note("BatchNormalization(mode=2) kept: it uses the statistics of the batch that is fed")
+    elif layer.era.version < (1, 0, 6):
+        # Keras 1.0.0 to 1.0.5: (x - mean) / (running_std + epsilon), with a standard deviation.
+        config["saved_epsilon"] = config.get("epsilon", 1e-6)
+        config["epsilon"] = 0.0
+        layer.note("running_std of Keras 1.0 read as a standard deviation")
 
 
 def _leaky_relu(layer: _Layer) -> None:
@@ -378,8 +469,19 @@ RULES: Mapping[str, tuple[Callable[[_Layer], None], ...]] = {
     "SeparableConv2D": (_groups,),
     "Conv1D": (_keras1_convolution,),
     "Conv2DTranspose": (_keras1_convolution, _groups),
-    "Conv3DTranspose": (_keras1_convolution,),
+    "Conv1DTranspose": (_groups,),
+    "Conv3DTranspose": (_keras1_convolution, _groups),
     "BatchNormalization": (_batch_normalization,),
+    "AtrousConv1D": (_keras1_convolution,),
+    "LocallyConnected1D": (_locally_connected,),
+    "LocallyConnected2D": (_locally_connected,),
+    "ZeroPadding1D": (_zero_padding,),
+    "ZeroPadding2D": (_zero_padding,),
+    "UpSampling2D": (_upsampling,),
+    "Merge": (_merge,),
+    "MaxoutDense": (_maxout,),
+    "Highway": (_maxout,),
+    "ActivityRegularization": (_identity,),
     "LeakyReLU": (_leaky_relu,),
     "ReLU": (_relu,),
     "InputLayer": (_input_layer,),

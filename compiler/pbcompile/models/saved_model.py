@@ -16,6 +16,7 @@ def load_saved_model(source: ModelSource) -> LoadedModel:
     """The serving signature of the SavedModel at `source.path`.
 
     The signature is `serving_default` where there is one, else the only one; ModelError lists them otherwise.
+    A SavedModel keeps no order of inputs and outputs, so they come sorted by name.
     """
     import tensorflow as tf
 
@@ -26,8 +27,8 @@ def load_saved_model(source: ModelSource) -> LoadedModel:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise source.refuse(f"{name}/ cannot be loaded as a SavedModel: {first}") from error
     signature = _signature(source, loaded)
-    inputs = tuple(_tensor(key, spec) for key, spec in signature.structured_input_signature[1].items())
-    outputs = tuple(_tensor(key, spec) for key, spec in signature.structured_outputs.items())
+    inputs = tuple(_tensor(key, spec) for key, spec in sorted(signature.structured_input_signature[1].items()))
+    outputs = tuple(_tensor(key, spec) for key, spec in sorted(signature.structured_outputs.items()))
 
     def call(feeds: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         results = signature(**{tensor.name: feeds[tensor.name] for tensor in inputs})
