@@ -20,6 +20,10 @@ class Rule:
     name: ClassVar[str]
     pattern: ClassVar[Op]
 
+    def fits(self, graph: Graph, match: Match) -> bool:
+        """Whether the place is one that the rule is about, beyond what the pattern says; False is no decline."""
+        return True
+
     def rewrite(self, graph: Graph, match: Match) -> str:
         """The tensor that replaces port 0 of the match's root; only adds nodes.  Raises Decline(reason)."""
         raise NotImplementedError
@@ -73,17 +77,19 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], backwards: bool = False) ->
 
 def _try(graph: Graph, rule: Rule, node: Node, outcome: Outcome) -> bool:
     """Try `rule` at one node; whether it fired."""
-    reasons: list[str] = []
+    declined: list[Declined] = []
     for match in match_at(rule.pattern, graph, node):
+        if not rule.fits(graph, match):
+            continue
         mark = graph.mark()
         try:
             new = rule.rewrite(graph, match)
         except Decline as decline:
             graph.undo(mark)
-            reasons.append(str(decline))
+            declined.append(Declined(rule.name, decline.about or node.name, str(decline)))
             continue
         graph.commit()
         graph.redirect(match.root.name, new)
         return True
-    outcome.declined += [Declined(rule.name, node.name, reason) for reason in dict.fromkeys(reasons)]
+    outcome.declined += dict.fromkeys(declined)
     return False

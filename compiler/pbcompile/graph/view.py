@@ -20,7 +20,14 @@ WIDE_LIMIT = 1 << 16
 
 
 class Decline(Exception):  # noqa: N818 - it says no, it is no error
-    """A rewrite does not apply, and says why: `Decline("the convolution has another reader")`."""
+    """A rewrite does not apply, and says why: `Decline("the convolution has another reader")`.
+
+    about: the node that stays because of this, where it is not the root of the match
+    """
+
+    def __init__(self, reason: str, about: str = "") -> None:
+        super().__init__(reason)
+        self.about = about
 
 
 @dataclass(eq=False)

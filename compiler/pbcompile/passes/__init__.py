@@ -17,6 +17,7 @@ from pbcompile.passes.fold_affine import (
     MergeBiases,
 )
 from pbcompile.passes.fold_constants import fold_constants
+from pbcompile.passes.fold_forward import FoldOrderForward, FoldScaleForward, FoldShiftForward
 from pbcompile.passes.merge_duplicates import merge_duplicates
 from pbcompile.passes.remove_identities import remove_identities
 from pbcompile.passes.report import BatchNormReport, CompileReport, FoldedBatchNorm, KeptBatchNorm, PassReport
@@ -73,6 +74,21 @@ PIPELINE: tuple[Position, ...] = (
         "fold-shift-into-bias",
         rules(FoldShiftIntoBias(), FoldSubtractionIntoBias(), MergeBiases(), backwards=True),
         "after scales: what is left between a convolution and its shift now commutes",
+    ),
+    Position(
+        "fold-order-forward",
+        rules(FoldOrderForward()),
+        "before the forward folds, so that their constants are met in the order in which they stay",
+    ),
+    Position(
+        "fold-scale-forward",
+        rules(FoldScaleForward()),
+        "after the backward folds: what is left has nothing linear before it; before shifts, which it then divides",
+    ),
+    Position(
+        "fold-shift-forward",
+        rules(FoldShiftForward(), MergeBiases()),
+        "after scales, so that the response is computed with the final weights",
     ),
     Position(
         "merge-duplicates",

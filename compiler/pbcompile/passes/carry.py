@@ -2,7 +2,7 @@
 
 `carry_scale(graph, y, s)` adds nodes that compute y · s without a multiplication; `carry_shift` likewise y + t.
 Both only add nodes, and raise Decline with the reason where the way is blocked, so that the caller can take
-everything back.  What they go through commutes with the scale or shift exactly; see the tables at the end.
+everything back.  What they go through commutes with the scale or shift exactly: see commute.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from math import prod
 
 import numpy as np
 
-from pbcompile.graph import Decline, Graph, Node, Shape
+from pbcompile.graph import Decline, Graph, Node
 from pbcompile.passes import affine
 from pbcompile.passes.affine import Array, PerChannel
+from pbcompile.passes.commute import COMMUTING, dims, require_const, require_passes_scale, require_passes_shift
 from pbcompile.passes.linear import LINEAR, channel_axis, require_foldable, weights_transposed
 
 MAX_DEPTH = 64
@@ -40,6 +41,7 @@ class Load:
 
 
 Carrier = Callable[[Graph, Node, Load], str]
+Carry = Callable[[Graph, str, Load], str]
 
 
 def carry_scale(graph: Graph, tensor: str, load: Load) -> str:
@@ -47,9 +49,12 @@ def carry_scale(graph: Graph, tensor: str, load: Load) -> str:
     node = _next(graph, tensor, load)
     if node.op in LINEAR:
         return _scale_weights(graph, node, load)
-    if node.op not in SCALE_CARRIERS:
-        raise Decline(f'{node.op} "{node.name}" does not commute with a scale')
-    return SCALE_CARRIERS[node.op](graph, node, load)
+    if node.op in SCALE_ENDS:
+        return SCALE_ENDS[node.op](graph, node, load)
+    if node.op == "ConcatV2":
+        return _through_concat(graph, node, load, carry_scale)
+    require_passes_scale(node, load.numbers)
+    return _through(graph, node, load, carry_scale)
 
 
 def carry_shift(graph: Graph, tensor: str, load: Load) -> str:
@@ -57,9 +62,14 @@ def carry_shift(graph: Graph, tensor: str, load: Load) -> str:
     node = _next(graph, tensor, load)
     if node.op in LINEAR:
         return _add_bias(graph, node, load)
-    if node.op not in SHIFT_CARRIERS:
-        raise Decline(f'{node.op} "{node.name}" does not commute with a shift')
-    return SHIFT_CARRIERS[node.op](graph, node, load)
+    if node.op in SHIFT_ENDS:
+        return SHIFT_ENDS[node.op](graph, node, load)
+    if node.op == "ConcatV2":
+        return _through_concat(graph, node, load, carry_shift)
+    if node.op == "Mul":
+        raise Decline("the scale before the shift stays")
+    require_passes_shift(graph, node)
+    return _through(graph, node, load, carry_shift)
 
 
 def _next(graph: Graph, tensor: str, load: Load) -> Node:
@@ -71,17 +81,36 @@ def _next(graph: Graph, tensor: str, load: Load) -> Node:
     if not graph.dtype(tensor).startswith(("float", "bfloat")):
         raise Decline(f'"{tensor}" is {graph.dtype(tensor)}')
     axis = load.numbers.axis
-    if axis is not None and _shape(graph, tensor)[axis] != len(load.numbers.values):
+    if axis is not None and dims(graph, tensor)[axis] != len(load.numbers.values):
         raise Decline(f'"{tensor}" does not have the channels of the affine')
     graph.require_sole_reader(node)
     return node
 
 
-def _shape(graph: Graph, tensor: str) -> tuple[int | None, ...]:
-    shape: Shape = graph.shape(tensor)
-    if shape is None:
-        raise Decline(f'the rank of "{tensor}" is unknown')
-    return shape
+# ---- what it passes -------------------------------------------------------------------------------------------
+
+
+def _through(graph: Graph, node: Node, load: Load, carry: Carry) -> str:
+    """f(x) · s = f(x · s'), with the numbers along the input's channel axis."""
+    before = COMMUTING[node.op].back(graph, node, load.numbers)
+    data = carry(graph, node.inputs[0], load.along(before))
+    return graph.copy_of(node, (data, *node.inputs[1:]))
+
+
+def _through_concat(graph: Graph, node: Node, load: Load, carry: Carry) -> str:
+    """Along the channels each part takes its slice; along another axis every part takes all."""
+    require_const(graph, node, len(node.inputs) - 1)
+    axis = int(graph.const(node.inputs[-1])) % len(dims(graph, node.name))
+    start, parts = 0, []
+    for part in node.inputs[:-1]:
+        size = dims(graph, part)[axis]
+        numbers = load.numbers
+        if numbers.axis == axis:
+            if size is None:
+                raise Decline(f'"{part}" has an unknown number of channels')
+            numbers, start = numbers.part(start, start + size), start + size
+        parts.append(carry(graph, part, load.along(numbers)))
+    return graph.copy_of(node, (*parts, node.inputs[-1]))
 
 
 # ---- where a load ends ----------------------------------------------------------------------------------------
@@ -92,7 +121,7 @@ def _scale_weights(graph: Graph, node: Node, load: Load) -> str:
     require_foldable(graph, node)
     ports = LINEAR[node.op]
     axis = channel_axis(graph, node, node.name)
-    channels = _shape(graph, node.name)[axis]
+    channels = dims(graph, node.name)[axis]
     if channels is None or load.numbers.axis not in (None, axis):
         raise Decline(f'the scale is not one number per output channel of {node.op} "{node.name}"')
     weights = node.inputs[ports.weights]
@@ -113,7 +142,7 @@ def _add_bias(graph: Graph, node: Node, load: Load) -> str:
     if not graph.is_const(node.inputs[LINEAR[node.op].weights]):
         raise Decline(f'the weights of {node.op} "{node.name}" are no constant')
     axis = channel_axis(graph, node, node.name)
-    shape = _shape(graph, node.name)
+    shape = dims(graph, node.name)
     channels = shape[axis]
     if channels is None or load.numbers.axis not in (None, axis):
         raise Decline(f'the shift is not one number per output channel of {node.op} "{node.name}"')
@@ -136,7 +165,7 @@ def constant_side(graph: Graph, node: Node) -> int | None:
 def _merged(graph: Graph, node: Node, side: int, load: Load, multiply: bool) -> Array:
     """The constant of `node` times (or plus) the load."""
     constant = graph.exact(node.inputs[side])
-    rank = len(_shape(graph, node.name))
+    rank = len(dims(graph, node.name))
     if node.op == "BiasAdd":
         made = load.numbers.vector(constant.size)
         return constant * made if multiply else constant + made
@@ -173,7 +202,7 @@ def _both_sides(graph: Graph, node: Node, load: Load) -> str:
 
 
 def _require_same_shape(graph: Graph, node: Node, tensor: str) -> None:
-    out, given = _shape(graph, node.name), _shape(graph, tensor)
+    out, given = dims(graph, node.name), dims(graph, tensor)
     if len(out) != len(given):
         raise Decline(f'{node.op} "{node.name}" broadcasts "{tensor}"')
 
@@ -185,7 +214,7 @@ def _require_bias_axis(graph: Graph, node: Node, load: Load) -> None:
 
 def bias_axis(graph: Graph, node: Node) -> int:
     """The axis that a BiasAdd adds along."""
-    return 1 if node.attr("data_format").startswith("NC") else len(_shape(graph, node.name)) - 1
+    return 1 if node.attr("data_format").startswith("NC") else len(dims(graph, node.name)) - 1
 
 
 def _scale_multiplication(graph: Graph, node: Node, load: Load) -> str:
@@ -197,7 +226,7 @@ def _scale_multiplication(graph: Graph, node: Node, load: Load) -> str:
     if node.op == "RealDiv":
         if not constant.all():
             raise Decline(f'{node.op} "{node.name}" divides by zero')
-        numbers = load.numbers.shaped(len(_shape(graph, node.name))) / constant
+        numbers = load.numbers.shaped(len(dims(graph, node.name))) / constant
         factor = graph.add_const(np.asarray(numbers), graph.dtype(node.name), node.inputs[side])
         made = graph.add("Mul", [node.inputs[0], factor], name=node.name)
         graph.label(made, node.stands_for, node.absorbed)
@@ -243,7 +272,7 @@ def _either_side(graph: Graph, node: Node, load: Load) -> str:
     raise Decline("; ".join(dict.fromkeys(reasons)))
 
 
-SCALE_CARRIERS: Mapping[str, Carrier] = {
+SCALE_ENDS: Mapping[str, Carrier] = {
     "AddV2": _scale_addition,
     "Add": _scale_addition,
     "Sub": _scale_addition,
@@ -251,12 +280,12 @@ SCALE_CARRIERS: Mapping[str, Carrier] = {
     "Mul": _scale_multiplication,
     "RealDiv": _scale_multiplication,
 }
-"""Ops that a scale passes, or ends in."""
+"""Additions, which a scale passes with their constant, and multiplications, in which it ends."""
 
-SHIFT_CARRIERS: Mapping[str, Carrier] = {
+SHIFT_ENDS: Mapping[str, Carrier] = {
     "AddV2": _shift_addition,
     "Add": _shift_addition,
     "Sub": _shift_addition,
     "BiasAdd": _shift_addition,
 }
-"""Ops that a shift passes, or ends in."""
+"""Additions: a shift ends in their constant, or goes into one side."""
