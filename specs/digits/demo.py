@@ -7,9 +7,7 @@ latency is taken in a process of its own, which this file starts as `demo.py --t
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -22,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scans import Scan, write_held_out
 
+from pbcompile.bench import time_calls, time_in_turn
 from pbcompile.cli import import_tensorflow
 
 if TYPE_CHECKING:
@@ -110,42 +109,6 @@ TIMED = {
 }
 
 
-def time_here(name: str, seconds: float) -> dict[str, float]:
-    """Milliseconds per scan of one program: every fifth scan, again and again until `seconds` are over."""
-    jpegs = [path.read_bytes() for path in sorted(SCANS.rglob("*.jpg"))[::5]]
-    read = reader(name)
-    times: list[float] = []
-    for jpeg in jpegs[:20]:
-        started = time.perf_counter()
-        read(jpeg)
-        times.append(time.perf_counter() - started)
-    first, times = times[0], []
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        for jpeg in jpegs:
-            started = time.perf_counter()
-            read(jpeg)
-            times.append(time.perf_counter() - started)
-    deciles = statistics.quantiles(times, n=10)
-    return {"first_ms": 1e3 * first, "p50_ms": 1e3 * statistics.median(times), "p90_ms": 1e3 * deciles[8]}
-
-
-def time_apart(rounds: int, seconds: float) -> dict[str, dict[str, float]]:
-    """`time_here` of every program, each in its own process, in turn; the median of the rounds."""
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in TIMED}
-    # Without the log level that `import_tensorflow` set here, it keeps the child's terminal as quiet as ours.
-    environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
-    for _ in range(rounds):
-        for name, results in measured.items():
-            command = [sys.executable, __file__, "--time", name, "--seconds", str(seconds)]
-            answer = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-            results.append(json.loads(answer.splitlines()[-1]))
-    return {
-        name: {key: statistics.median(result[key] for result in results) for key in results[0]}
-        for name, results in measured.items()
-    }
-
-
 @dataclass(frozen=True)
 class Answers:
     """What one program says to all scans: probabilities [n, 10]."""
@@ -208,7 +171,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.time:
         import_tensorflow()
-        print(json.dumps(time_here(arguments.time, arguments.seconds)))
+        some = [path.read_bytes() for path in sorted(SCANS.rglob("*.jpg"))[::5]]
+        print(time_calls(reader(arguments.time), some, arguments.seconds).as_json())
         return
 
     from rich import box
@@ -244,13 +208,14 @@ def main() -> None:
     console.print(LEGEND)
 
     console.print("\ntiming every program in a process of its own ...")
-    times = time_apart(arguments.rounds, arguments.seconds)
+    command = [sys.executable, __file__, "--seconds", str(arguments.seconds), "--time"]
+    times = time_in_turn({name: [*command, name] for name in TIMED}, arguments.rounds)
     table = make_table(
         "From JPEG bytes to probabilities, one scan at a time", "program", "first", "median", "90 %", "ratio"
     )
-    for name, row in times.items():
-        figures = (f"{row[key]:.2f} ms" for key in ("first_ms", "p50_ms", "p90_ms"))
-        table.add_row(TIMED[name], *figures, f"{row['p50_ms'] / times['fused']['p50_ms']:.2f}")
+    for name, timing in times.items():
+        figures = (f"{value:.2f} ms" for value in (timing.first_ms, timing.p50_ms, timing.p90_ms))
+        table.add_row(TIMED[name], *figures, f"{timing.p50_ms / times['fused'].p50_ms:.2f}")
     console.print(table)
     console.print(f"{under()}; ratio: median against the .pb's")
     shown = PB.relative_to(Path.cwd()) if PB.is_relative_to(Path.cwd()) else PB
