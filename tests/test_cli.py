@@ -63,7 +63,9 @@ def test_compile_json_has_every_promised_field(small, run) -> None:
     done = run("spec.json", "--json", cwd=small)
     assert done.code == 0, done.err
     report = done.json()
-    assert {"artifact", "bytes", "sha256", "inputs", "outputs", "nodes", "batch_norm", "verify", "seconds"} <= set(report)
+    assert {"artifact", "bytes", "sha256", "inputs", "outputs", "nodes", "batch_norm", "verify", "seconds"} <= set(
+        report
+    )
     assert report["inputs"] == [{"name": "image", "dtype": "uint8", "shape": [None, None, None, 3]}]
     assert [item["name"] for item in report["outputs"]] == ["probabilities", "top_labels", "top_scores", "top_indices"]
     assert report["batch_norm"] == {"found": 1, "folded": 1, "kept": []}
@@ -144,7 +146,8 @@ WRONG_SPECS = {
     "wrong number of channels": (
         {"inputs": {"image": {"channels": "GRAY", "shape": [None, 24, 24, 1]}}},
         2,
-        'the model\'s input "picture" takes float32 [?, 24, 24, 3], and what comes out of the last step is uint8 [?, 24, 24, 1] GRAY',
+        'the model\'s input "picture" takes float32 [?, 24, 24, 3], '
+        "and what comes out of the last step is uint8 [?, 24, 24, 1] GRAY",
         "convert_color",
     ),
     "open size into a fixed model": (

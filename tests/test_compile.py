@@ -58,7 +58,9 @@ INPUTS = {
 
 @pytest.mark.parametrize("kind", INPUTS)
 def test_every_kind_of_input_passes_the_gate(convnet, kind) -> None:
-    item = INPUTS[kind] | {"preprocess": [RESIZE | {"size": [16, 20]}, {"op": "normalize", "mean": [9, 8, 7], "std": 50}]}
+    item = INPUTS[kind] | {
+        "preprocess": [RESIZE | {"size": [16, 20]}, {"op": "normalize", "mean": [9, 8, 7], "std": 50}]
+    }
     spec = write(convnet / f"{kind}.json", model="net.keras", inputs={"image": item}, verify={"count": 4})
     result = pbcompile.compile_spec(spec)
     assert result.verify is not None
@@ -109,7 +111,14 @@ def test_the_artifact_holds_only_what_the_contract_allows(convnet) -> None:
     spec = write(
         convnet / "clean.json",
         model="net.keras",
-        inputs={"jpegs": {"kind": "encoded", "channels": "RGB", "shape": [None], "preprocess": [RESIZE | {"size": [16, 20]}]}},
+        inputs={
+            "jpegs": {
+                "kind": "encoded",
+                "channels": "RGB",
+                "shape": [None],
+                "preprocess": [RESIZE | {"size": [16, 20]}],
+            }
+        },
     )
     result = pbcompile.compile_spec(spec, verify=False)
     graph_def = tf.compat.v1.GraphDef.FromString(result.artifact.read_bytes())
@@ -200,7 +209,12 @@ def test_every_level_passes_the_gate(convnet, level, suffix) -> None:
     spec = write(
         convnet / f"{level}_{suffix}.json",
         model=f"net.{suffix}",
-        inputs={"image": {"channels": "BGR", "preprocess": [RESIZE | {"size": [16, 20]}, {"op": "convert_color", "to": "RGB"}]}},
+        inputs={
+            "image": {
+                "channels": "BGR",
+                "preprocess": [RESIZE | {"size": [16, 20]}, {"op": "convert_color", "to": "RGB"}],
+            }
+        },
         optimize={"level": level},
         verify={"count": 2},
     )
@@ -293,7 +307,13 @@ def test_captcha_five_outputs_keep_names_and_order(tmp_path) -> None:
     spec = write(
         tmp_path / "spec.json",
         model=str(folder / "model_v4_1.h5"),
-        inputs={"image": {"channels": "GRAY", "preprocess": [{"op": "rescale", "scale": 1 / 255}], "shape": [None, 30, 120, 1]}},
+        inputs={
+            "image": {
+                "channels": "GRAY",
+                "preprocess": [{"op": "rescale", "scale": 1 / 255}],
+                "shape": [None, 30, 120, 1],
+            }
+        },
         outputs={name: {"from": sources[index]} for name, index in zip(names, order, strict=True)},
     )
     result = pbcompile.compile_spec(spec)

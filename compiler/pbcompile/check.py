@@ -25,7 +25,9 @@ def check_spec(spec: Spec) -> dict[str, Any]:
         "inputs": [_describe_input(item) for item in spec.inputs],
         "outputs": [row for output in plan.outputs for row in _describe_output(output)]
         if plan
-        else [{"name": name, "type": None, "from": item.source} for item in spec.outputs for name in emitted_names(item)],
+        else [
+            {"name": name, "type": None, "from": item.source} for item in spec.outputs for name in emitted_names(item)
+        ],
         "artifact": str(spec.artifact),
         "optimize": spec.level,
     }
@@ -60,5 +62,3 @@ def _stage(name: str, given: TensorType, match: str) -> dict[str, Any]:
         "range": None if given.range is None else list(given.range),
         "match": match or None,
     }
-
-

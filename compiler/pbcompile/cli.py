@@ -20,7 +20,9 @@ from pbcompile.errors import EXIT_BUG, EXIT_DONE, EXIT_NO, EXIT_SPEC, PbcompileE
 from pbcompile.version import __version__
 
 COMMANDS = ("compile", "check", "inspect", "schema", "predict")
-as_json = click.option("--json", "use_json", is_flag=True, help="Print one JSON object on stdout and nothing else there.")
+as_json = click.option(
+    "--json", "use_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."
+)
 
 
 class DefaultToCompile(click.Group):
@@ -185,7 +187,9 @@ def _print_pipeline(report: Mapping[str, Any]) -> None:
             values = "" if stage["range"] is None else f"{stage['range'][0]:.6g} … {stage['range'][1]:.6g}"
             line = f"  {stage['stage']:<{width}}  {stage['type']:<{wide}}  {values:<20}  {stage['match'] or ''}"
             click.echo(line.rstrip())
-    model = report["model"] if report["model_read"] else f"{report['model']} (not read: its inputs are checked by compile)"
+    model = (
+        report["model"] if report["model_read"] else f"{report['model']} (not read: its inputs are checked by compile)"
+    )
     click.echo(f"model  {model}")
     for item in report["outputs"]:
         source = f" from {item['from']}" if item["from"] else ""
@@ -312,11 +316,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_NO)
-    except Exception as error:  # noqa: BLE001 - the last door: a bug is told as one, with its traceback
+    except Exception as error:  # the last door: a bug is told as one, with its traceback
         if not use_json:
             traceback.print_exc()
         message = f"{type(error).__name__}: {error}"
-        _fail(EXIT_BUG, (Problem("bug", message, hint="this is a bug in pbcompile; please report it with the spec"),), use_json)
+        _fail(
+            EXIT_BUG,
+            (Problem("bug", message, hint="this is a bug in pbcompile; please report it with the spec"),),
+            use_json,
+        )
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def _refuse_state(graph_def: Any) -> None:
     problems = []
     for node in graph_def.node:
         if _STATE.match(node.op):
-            message = f'"{_layer(node.name)}" changes or reads a variable while it runs ({node.op}), so it cannot be frozen'
+            message = f'"{_layer(node.name)}" uses a variable while it runs ({node.op}), so it cannot be frozen'
             problems.append(Problem("model-stateful", message, "/model"))
         elif _TABLE.search(node.op):
             message = f'"{_layer(node.name)}" looks words up in a table ({node.op}), and a frozen graph holds none'
@@ -69,9 +69,13 @@ def _refuse_state(graph_def: Any) -> None:
 
 
 def _with_public_names(
-    graph_def: Any, placeholders: Sequence[str], results: Sequence[tuple[str, int]], inputs: Sequence[str], outputs: Sequence[str]
+    graph_def: Any,
+    placeholders: Sequence[str],
+    results: Sequence[tuple[str, int]],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
 ) -> Any:
-    """Rename the placeholders, add one Identity per output, and move whatever holds one of these names out of the way."""
+    """Rename the placeholders, add one Identity per output, and move what holds one of these names out of the way."""
     public = {*inputs, *outputs}
     renamed = {tensor.partition(":")[0]: name for tensor, name in zip(placeholders, inputs, strict=True)}
     taken = {node.name for node in graph_def.node} | public

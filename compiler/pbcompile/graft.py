@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -100,5 +99,3 @@ def postprocess(x: tf.Tensor, output: PlannedOutput) -> list[tf.Tensor]:
                 return list(step.emit_parts(x).values())
             x = step.emit(x, given)
     return [x]
-
-

@@ -92,7 +92,7 @@ def _gate(
 
 
 class Stages:
-    """Times the stages of a compile and tells `progress` about them."""
+    """Times the stages of a compile and tells `progress` about them: `with stages("verify", 8) as advance: …`."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress or (lambda stage, done, total: None)
@@ -100,6 +100,7 @@ class Stages:
 
     @contextmanager
     def __call__(self, stage: str, total: int = 1) -> Iterator[Callable[[], None]]:
+        """Run one stage of `total` parts; the caller says `advance()` after each part."""
         started, done = time.perf_counter(), 0
 
         def advance() -> None:

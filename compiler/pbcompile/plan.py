@@ -103,9 +103,10 @@ def _mismatch(item: InputSpec, target: ModelTensor) -> list[Problem]:
     said = f'the model\'s input "{target.name}" takes {wanted}, and what comes out of the last step is {given}'
     if given.rank != len(target.shape):
         return [Problem("step-type-mismatch", said, where)]
-    axes = [axis for axis, (g, w) in enumerate(zip(given.shape, target.shape, strict=True)) if None not in (g, w) and g != w]
+    sizes = list(enumerate(zip(given.shape, target.shape, strict=True)))
+    axes = [axis for axis, (has, wants) in sizes if None not in (has, wants) and has != wants]
     if not axes:
-        open_axes = [a for a, (g, w) in enumerate(zip(given.shape, target.shape, strict=True)) if g is None and w is not None]
+        open_axes = [axis for axis, (has, wants) in sizes if has is None and wants is not None]
         if item.kind == "pixels" and given.layout == "NHWC" and any(axis in (1, 2) for axis in open_axes):
             hint = f'add {{"op": "resize", "size": [{target.shape[1]}, {target.shape[2]}], "method": ..., "like": ...}}'
             fixed = f'or fix the sizes in "shape": [null, {target.shape[1]}, {target.shape[2]}, {target.shape[3]}]'

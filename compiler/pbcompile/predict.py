@@ -31,7 +31,8 @@ def predict_files(path: Path, inputs: Sequence[str]) -> tuple[list[dict[str, Any
         jobs: list[tuple[str, Mapping[str, str]]] = [(" ".join(inputs), named)]
     else:
         jobs = [(text, {artifact.inputs[0]: text}) for text in inputs]
-    results, problems = [], []
+    results: list[dict[str, Any]] = []
+    problems: list[Problem] = []
     for name, files in jobs:
         try:
             feeds = {key: read_feed(artifact, key, Path(file)) for key, file in files.items()}

@@ -98,7 +98,8 @@ def read_rgb(path: Path) -> Array:
     """An image file as uint8 RGB, oriented as its EXIF says.  Raises SpecError for what is no image."""
     import cv2
 
-    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8) if path.stat().st_size else np.zeros(1, np.uint8), 1)
+    data = path.read_bytes()
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
         raise SpecError(Problem("image-unreadable", f"{path} is no image that OpenCV reads"))
     return np.ascontiguousarray(image[..., ::-1])
@@ -126,7 +127,7 @@ def _pixels(item: InputSpec, images: Sequence[Array]) -> Array:
 def _in_channels(image: Array, item: InputSpec) -> Array:
     count = item.entry.shape[3] or 3
     if item.channels == "GRAY" or count == 1:
-        return image.mean(axis=2, keepdims=True).astype(np.uint8)
+        return np.asarray(image.mean(axis=2, keepdims=True).astype(np.uint8))
     ordered = image[..., ::-1] if item.channels.startswith("BGR") else image
     extra = count - 3
     if extra <= 0:
@@ -146,7 +147,7 @@ def _numbers(item: InputSpec, generator: np.random.Generator) -> Array:
     shape = [size or 1 for size in item.fed.shape]
     if np.dtype(item.fed.dtype).kind == "f":
         return generator.standard_normal(shape).astype(item.fed.dtype)
-    return generator.integers(0, 100, shape).astype(item.fed.dtype)
+    return np.asarray(generator.integers(0, 100, shape).astype(item.fed.dtype))
 
 
 def _built_in(item: InputSpec, index: int, generator: np.random.Generator) -> Any:
@@ -180,15 +181,11 @@ def natural_image(height: int, width: int, kind: int, generator: np.random.Gener
         return generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
     y, x = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]
     frequency = np.maximum(np.hypot(y, x), 1.0 / max(height, width))
-    planes = [
-        np.fft.ifft2(np.fft.fft2(generator.standard_normal((height, width))) / frequency ** (1.0 + 0.2 * (kind % 4))).real
-        for _ in range(3)
-    ]
+    falling = frequency ** -(1.0 + 0.2 * (kind % 4))
+    planes = [np.fft.ifft2(np.fft.fft2(generator.standard_normal((height, width))) * falling).real for _ in range(3)]
     image = np.stack(planes, -1)
     image = 0.7 * image.mean(-1, keepdims=True) + 0.3 * image
     image = image / (image.std() + 1e-12) * 50 + 118
     row, column = np.mgrid[:height, :width]
     image[(row * (1 + kind) + column * 2) % (height + width) < (height + width) // 3] *= 0.6
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
-
-
+    return np.asarray(np.clip(np.rint(image), 0, 255), np.uint8)

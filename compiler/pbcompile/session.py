@@ -87,7 +87,8 @@ class Worker:
 
     def run(self, path: Path, outputs: Sequence[str], samples: Sequence[Feeds]) -> list[dict[str, npt.NDArray[Any]]]:
         """Feed each sample to the artifact at `path`.  Raises PbcompileError with the child's words if it fails."""
-        assert self._process.stdin is not None and self._process.stdout is not None  # both are PIPE, above
+        assert self._process.stdin is not None  # it is a PIPE, above
+        assert self._process.stdout is not None
         inputs = list(samples[0]) if samples else []
         try:
             pickle.dump((str(path), inputs, list(outputs), list(samples)), self._process.stdin)

@@ -6,7 +6,17 @@ from dataclasses import dataclass, replace
 
 Dims = tuple[int | None, ...]
 
-CHANNEL_COUNT: dict[str, int] = {"RGB": 3, "BGR": 3, "RGBA": 4, "BGRA": 4, "GRAY": 1, "YUV": 3, "YCrCb": 3, "HSV": 3, "LAB": 3}
+CHANNEL_COUNT: dict[str, int] = {
+    "RGB": 3,
+    "BGR": 3,
+    "RGBA": 4,
+    "BGRA": 4,
+    "GRAY": 1,
+    "YUV": 3,
+    "YCrCb": 3,
+    "HSV": 3,
+    "LAB": 3,
+}
 """Channels per pixel of every colour order that a tensor inside the pipeline can have."""
 
 INTEGER_RANGE: dict[str, tuple[float, float]] = {
@@ -37,10 +47,12 @@ class TensorType:
 
     @property
     def rank(self) -> int:
+        """Number of axes, the batch included."""
         return len(self.shape)
 
     @property
     def is_image(self) -> bool:
+        """Whether this is a batch of images in a known layout."""
         return self.layout in ("NHWC", "NCHW")
 
     @property
@@ -50,6 +62,7 @@ class TensorType:
 
     @property
     def channel_count(self) -> int | None:
+        """Size of the channel axis; None where it is open."""
         return self.shape[self.channel_axis] if self.rank else None
 
     @property
@@ -59,6 +72,7 @@ class TensorType:
 
     @property
     def is_float(self) -> bool:
+        """Whether the dtype is one of floating point."""
         return self.dtype.startswith(("float", "bfloat"))
 
     def with_size(self, height: int | None, width: int | None) -> TensorType:

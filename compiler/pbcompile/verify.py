@@ -153,7 +153,10 @@ def compare(
     names = [sample.name for sample in samples]
     for output in plan.outputs:
         for name in output.emitted:
-            triples = [(e.outputs[name], got[name], e.model[output.source]) for e, got in zip(expected, outputs, strict=True)]
+            triples = [
+                (wanted.outputs[name], got[name], wanted.model[output.source])
+                for wanted, got in zip(expected, outputs, strict=True)
+            ]
             results[name] = parity_of = _Comparison(plan, output, name, tolerance).run(triples, names)
             found = _judge(plan, output, name, parity_of)
             if found:
@@ -313,5 +316,3 @@ def _terms(op: str, kernel: tuple[int, ...]) -> float:
     if "MatMul" in op and len(kernel) == 2:
         return float(max(kernel))
     return 1.0
-
-

@@ -108,7 +108,7 @@ def test_a_mean_image_is_subtracted_pixel_by_pixel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY"])
 def test_a_mean_file_that_is_none_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "mean.npy").write_bytes(content)
-    with pytest.raises(SpecError, match="is no .npy array"):
+    with pytest.raises(SpecError, match=r"is no \.npy array"):
         SubtractMean.from_json({"mean": "mean.npy"}, "/p", tmp_path)
 
 
@@ -171,7 +171,9 @@ def test_standardize_is_zero_mean_and_unit_variance(n, h, w, c, seed) -> None:
     """Sums of another order differ in the last places: 1e-5 of the largest value, and a constant image gives zeros."""
     for content in ("noise", "constant"):
         have, want = both(Standardize(), picture(content, (n, h, w, c), seed=seed))
-        np.testing.assert_allclose(have, want, rtol=0, atol=1e-5 * max(np.abs(want).max(), 1) + 2e-4 * (content == "constant"))
+        np.testing.assert_allclose(
+            have, want, rtol=0, atol=1e-5 * max(np.abs(want).max(), 1) + 2e-4 * (content == "constant")
+        )
 
 
 @pytest.mark.parametrize(

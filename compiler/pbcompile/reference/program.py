@@ -49,5 +49,3 @@ def postprocess_reference(output: OutputSpec, types: tuple[TensorType, ...], x: 
             return {f"{output.name}_{part}": value for part, value in top_k(step, x).items()}
         x = apply_reference(step, x, given)
     return {output.name: x}
-
-

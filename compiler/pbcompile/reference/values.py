@@ -17,11 +17,11 @@ Array = npt.NDArray[Any]
 Reference = Callable[[Any, Array, TensorType], Array]
 
 
-def _per_channel(value: Any, given: TensorType) -> Array:
+def _per_channel(value: Any, given: TensorType) -> Any:
     """A number, or one per channel, broadcast along C as a user writes it for NHWC or NCHW."""
     numbers = np.atleast_1d(np.asarray(value, np.float32))
     if len(numbers) == 1:
-        return numbers[0]  # type: ignore[no-any-return]
+        return numbers[0]
     return numbers[:, None, None] if given.layout == "NCHW" else numbers
 
 
@@ -42,18 +42,18 @@ def cast(step: step_types.Cast, x: Array, given: TensorType) -> Array:
 
 def rescale(step: step_types.Rescale, x: Array, given: TensorType) -> Array:
     """x · scale + offset."""
-    return x.astype(np.float32) * _per_channel(step.scale, given) + _per_channel(step.offset, given)  # type: ignore[no-any-return]
+    return np.asarray(x.astype(np.float32) * _per_channel(step.scale, given) + _per_channel(step.offset, given))
 
 
 def subtract_mean(step: step_types.SubtractMean, x: Array, given: TensorType) -> Array:
     """x − mean."""
     mean = step.image if step.image is not None else _per_channel(step.mean, given)
-    return x.astype(np.float32) - mean  # type: ignore[no-any-return]
+    return x.astype(np.float32) - mean
 
 
 def normalize(step: step_types.Normalize, x: Array, given: TensorType) -> Array:
     """(x − mean) / std."""
-    return (x.astype(np.float32) - _per_channel(step.mean, given)) / _per_channel(step.std, given)  # type: ignore[no-any-return]
+    return np.asarray((x.astype(np.float32) - _per_channel(step.mean, given)) / _per_channel(step.std, given))
 
 
 def standardize(step: step_types.Standardize, x: Array, given: TensorType) -> Array:
@@ -102,7 +102,7 @@ def keras_applications(step: step_types.KerasApplications, x: Array, given: Tens
 def softmax(step: post.Softmax, x: Array, given: TensorType) -> Array:
     """exp(x − max) / sum, in float64 and rounded once."""
     e = np.exp(x.astype(np.float64) - x.max(axis=-1, keepdims=True))
-    return (e / e.sum(axis=-1, keepdims=True)).astype(x.dtype)  # type: ignore[no-any-return]
+    return np.asarray(e / e.sum(axis=-1, keepdims=True), x.dtype)
 
 
 def sigmoid(step: post.Sigmoid, x: Array, given: TensorType) -> Array:
@@ -113,12 +113,12 @@ def sigmoid(step: post.Sigmoid, x: Array, given: TensorType) -> Array:
 
 def argmax(step: post.Argmax, x: Array, given: TensorType) -> Array:
     """numpy.argmax."""
-    return np.argmax(x, axis=step.axis).astype(np.int64)
+    return np.asarray(np.argmax(x, axis=step.axis), np.int64)
 
 
 def threshold(step: post.Threshold, x: Array, given: TensorType) -> Array:
     """x > value."""
-    return (x > x.dtype.type(step.value)).astype(np.uint8)
+    return np.asarray(x > x.dtype.type(step.value), np.uint8)
 
 
 def top_k(step: post.TopK, x: Array) -> dict[str, Array]:

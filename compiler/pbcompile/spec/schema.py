@@ -197,7 +197,7 @@ def _kind(value: Any) -> str:
         return "true" if value else "false"
     if value is None or isinstance(value, (int, float)):
         return "null" if value is None else "a number"
-    return _WORDS[{str: "string", list: "array", dict: "object"}[type(value)]]
+    return _WORDS["string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"]
 
 
 def _show(value: Any) -> str:

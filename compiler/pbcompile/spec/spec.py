@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pbcompile.errors import ModelError, Problem
 from pbcompile.spec.text import JsonText
@@ -118,5 +117,3 @@ class Spec:
     def sha256(self) -> str:
         """Hash of the canonical JSON."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
-
-

@@ -47,8 +47,11 @@ class JsonText:
         try:
             yield
         except PbcompileError as error:
-            problems = [p if p.line or not p.pointer else self.locate(p, at_key=p.code in AT_KEY) for p in error.problems]
-            raise type(error)(*problems) from error.__cause__
+            located = [
+                problem if problem.line or not problem.pointer else self.locate(problem, at_key=problem.code in AT_KEY)
+                for problem in error.problems
+            ]
+            raise type(error)(*located) from error.__cause__
 
 
 def _at_offset(problem: Problem, file: str, text: str, offset: int) -> Problem:
@@ -76,9 +79,11 @@ def read_json(path: Path) -> JsonText:
             raise SpecError(Problem("spec-unreadable", f"{file} has more than {MAX_BYTES >> 20} MB; that is no spec"))
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise SpecError(Problem("file-missing", f"there is no file {file}", hint="name a spec, such as spec.json")) from None
+        problem = Problem("file-missing", f"there is no file {file}", hint="name a spec, such as spec.json")
+        raise SpecError(problem) from None
     except UnicodeDecodeError as error:
-        raise SpecError(Problem("spec-unreadable", f"{file} is no UTF-8 text (byte {error.start}); is it a spec?")) from None
+        problem = Problem("spec-unreadable", f"{file} is no UTF-8 text (byte {error.start}); is it a spec?")
+        raise SpecError(problem) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SpecError(Problem("spec-unreadable", f"{file} cannot be read: {reason}")) from None

@@ -1,4 +1,4 @@
-"""What a step is: frozen data with a type rule (`check`, no TensorFlow) and an emitter (`emit`, TensorFlow ops only)."""
+"""What a step is: frozen data with a type rule (`check`, no TensorFlow) and an emitter (`emit`, TensorFlow ops)."""
 
 from __future__ import annotations
 

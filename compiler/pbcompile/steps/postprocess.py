@@ -70,7 +70,11 @@ class Argmax(Step):
 
     op: ClassVar[str] = "argmax"
     properties: ClassVar[Mapping[str, Schema]] = {
-        "axis": {"description": "Axis to search along; negative counts from the end.", "type": "integer", "default": -1},
+        "axis": {
+            "description": "Axis to search along; negative counts from the end.",
+            "type": "integer",
+            "default": -1,
+        },
     }
 
     axis: int = -1

@@ -182,7 +182,7 @@ class SubtractMean(Step):
         )
         if not fits:
             raise self.fail(
-                f"the mean image {self.mean} has shape {list(self.image.shape)}, and the tensor at this step is {given}",
+                f"the mean image {self.mean} has shape {list(self.image.shape)}, and the tensor here is {given}",
                 "mean",
             )
         known = given.range and (given.range[0] - float(self.image.max()), given.range[1] - float(self.image.min()))
@@ -472,7 +472,9 @@ class KerasApplications(Step):
                 else 'say "channels" of the input',
             )
         if given.range is not None and given.range[1] <= 1.0:
-            raise self.fail(f"preprocess_input takes 0..255, and the values here are {given.range[0]}..{given.range[1]}")
+            raise self.fail(
+                f"preprocess_input takes 0..255, and the values here are {given.range[0]}..{given.range[1]}"
+            )
         low, high = given.range or (0.0, 255.0)
         if self.mode == "caffe":
             known = (low - max(_CAFFE_MEAN), high - min(_CAFFE_MEAN))
