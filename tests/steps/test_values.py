@@ -15,19 +15,8 @@ from hypothesis.extra import numpy as hnp
 from pbcompile.errors import SpecError
 from pbcompile.reference.values import REFERENCE
 from pbcompile.steps.base import Step
-from pbcompile.steps.values import (
-    DTYPES,
-    Cast,
-    Clip,
-    KerasApplications,
-    Normalize,
-    Rescale,
-    Reshape,
-    Round,
-    Standardize,
-    SubtractMean,
-    Transpose,
-)
+from pbcompile.steps.normalisation import KerasApplications, Normalize, Rescale, Standardize, SubtractMean
+from pbcompile.steps.values import DTYPES, Cast, Clip, Reshape, Round, Transpose
 from pbcompile.tensor_type import INTEGER_RANGE, TensorType
 from tests.steps.differential import picture
 

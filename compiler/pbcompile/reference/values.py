@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pbcompile.steps import normalisation as norm
 from pbcompile.steps import postprocess as post
 from pbcompile.steps import values as step_types
 from pbcompile.steps.base import Step
@@ -40,23 +41,23 @@ def cast(step: step_types.Cast, x: Array, given: TensorType) -> Array:
     return result
 
 
-def rescale(step: step_types.Rescale, x: Array, given: TensorType) -> Array:
+def rescale(step: norm.Rescale, x: Array, given: TensorType) -> Array:
     """x · scale + offset."""
     return np.asarray(x.astype(np.float32) * _per_channel(step.scale, given) + _per_channel(step.offset, given))
 
 
-def subtract_mean(step: step_types.SubtractMean, x: Array, given: TensorType) -> Array:
+def subtract_mean(step: norm.SubtractMean, x: Array, given: TensorType) -> Array:
     """x − mean."""
     mean = step.image if step.image is not None else _per_channel(step.mean, given)
     return x.astype(np.float32) - mean
 
 
-def normalize(step: step_types.Normalize, x: Array, given: TensorType) -> Array:
+def normalize(step: norm.Normalize, x: Array, given: TensorType) -> Array:
     """(x − mean) / std."""
     return np.asarray((x.astype(np.float32) - _per_channel(step.mean, given)) / _per_channel(step.std, given))
 
 
-def standardize(step: step_types.Standardize, x: Array, given: TensorType) -> Array:
+def standardize(step: norm.Standardize, x: Array, given: TensorType) -> Array:
     """(x − mean) / max(stddev, 1/sqrt(n)), each image on its own."""
     images = []
     for image in x.astype(np.float32):
@@ -91,7 +92,7 @@ def reshape(step: step_types.Reshape, x: Array, given: TensorType) -> Array:
     return x.reshape(x.shape[0], *step.shape)
 
 
-def keras_applications(step: step_types.KerasApplications, x: Array, given: TensorType) -> Array:
+def keras_applications(step: norm.KerasApplications, x: Array, given: TensorType) -> Array:
     """Keras's own function."""
     from keras.src.applications.imagenet_utils import preprocess_input
 
@@ -132,15 +133,15 @@ def top_k(step: post.TopK, x: Array) -> dict[str, Array]:
 
 REFERENCE: dict[type[Step], Reference] = {
     step_types.Cast: cast,
-    step_types.Rescale: rescale,
-    step_types.SubtractMean: subtract_mean,
-    step_types.Normalize: normalize,
-    step_types.Standardize: standardize,
+    norm.Rescale: rescale,
+    norm.SubtractMean: subtract_mean,
+    norm.Normalize: normalize,
+    norm.Standardize: standardize,
     step_types.Clip: clip,
     step_types.Round: round_,
     step_types.Transpose: transpose,
     step_types.Reshape: reshape,
-    step_types.KerasApplications: keras_applications,
+    norm.KerasApplications: keras_applications,
     post.Softmax: softmax,
     post.Sigmoid: sigmoid,
     post.Argmax: argmax,
