@@ -11,7 +11,6 @@ import keras
 
 from pbcompile.errors import ModelError
 from pbcompile.models.architecture import LayerSpec, Network, Ref, check_shape, references
-from pbcompile.models.lambdas import lambda_error
 from pbcompile.models.legacy import Repairs
 from pbcompile.models.loaded import ModelSource
 from pbcompile.models.replacements import REPLACEMENTS, ChannelsFirst, StepsLayer
@@ -60,7 +59,6 @@ class Builder:
         self.repairs = repairs
         self.custom = custom
         self.layers: dict[int, keras.Layer] = {}
-        self.replaced: set[str] = set()
         self._channels_first: set[int] = set()
         self._channels_last: dict[int, tuple[Any, Any]] = {}
 
@@ -206,13 +204,11 @@ class Builder:
 
     def _lambda(self, spec: LayerSpec) -> keras.Layer:
         steps = self.source.lambdas.get(spec.name)
-        if steps is not None:
-            self.replaced.add(spec.name)
+        if steps is not None or not self.source.trust_code:
+            steps = steps or ()
             words = ", ".join(step.op for step in steps)
             self.repairs.note(f"Lambda replaced by the spec's steps: {words or 'none'}", spec.name)
             return StepsLayer(steps, name=safe(spec.name), dtype="float32")
-        if not self.source.trust_code:
-            raise lambda_error(self.source, spec)
         self.repairs.note("Lambda's stored code run, as the spec trusts it", spec.name)
         with keras.saving.custom_object_scope(dict(self.custom)):
             return trusted_lambda(self, spec)

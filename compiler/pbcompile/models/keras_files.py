@@ -50,13 +50,16 @@ def load_keras(source: ModelSource, kind: str) -> LoadedModel:
     import keras
 
     from pbcompile.models.build import Builder
+    from pbcompile.models.custom import custom_objects
+    from pbcompile.models.lambdas import require_lambdas
     from pbcompile.models.object_weights import load_object_weights
     from pbcompile.models.weights import load_saved_layers, read_saved_layers
 
     if keras.backend.backend() != "tensorflow":
         raise source.refuse(f"Keras runs on {keras.backend.backend()} here", "set KERAS_BACKEND=tensorflow")
     network, _, era, repairs = read_network(source, kind)
-    builder = Builder(source, repairs, {})
+    require_lambdas(source, network)
+    builder = Builder(source, repairs, custom_objects(source))
     model = builder.model(network)
     if not model.built or not getattr(model, "inputs", None):
         raise source.refuse(f"{source.path.name} does not say the shape of its input")
