@@ -103,8 +103,9 @@ class Reader:
         try:
             config = data.get("config")
             if isinstance(config, list):
-                self.repairs.note("Sequential config that is a list read as layers", class_name)
-                return self._sequential(config, {"name": _text(data.get("name")) or "sequential"})
+                name = _text(data.get("name")) or "sequential"
+                self.repairs.note("Sequential config that is a list read as layers", name)
+                return self._sequential(config, {"name": name})
             if not isinstance(config, dict):
                 raise self.refuse(f"the config of {class_name} is neither an object nor a list")
             layers = config.get("layers")
@@ -168,7 +169,7 @@ class Reader:
 
     def _sequential(self, layers: Sequence[object], config: Mapping[str, Any]) -> Network:
         name = _text(config.get("name")) or "sequential"
-        specs = [self.layer(data, f"Sequential {name}") for data in layers]
+        specs = [self.layer(_unnamed(data, f"{name}_{i}"), f"Sequential {name}") for i, data in enumerate(layers)]
         if not specs:
             raise self.refuse(f"the Sequential {name} has no layers")
         if specs[0].saved_class == "Merge":
@@ -465,6 +466,13 @@ def _named(value: object, name: str) -> object:
     """An inner layer's data with a name, which files leave out for cells."""
     if isinstance(value, dict) and isinstance(value.get("config"), dict) and not value["config"].get("name"):
         return {**value, "config": {**value["config"], "name": name}}
+    return _unnamed(value, name)
+
+
+def _unnamed(value: object, name: str) -> object:
+    """A Sequential of Keras 1 with the name that its list of layers has no place for."""
+    if isinstance(value, dict) and isinstance(value.get("config"), list) and not value.get("name"):
+        return {**value, "name": name}
     return value
 
 

@@ -339,6 +339,7 @@ def trusted_lambda(builder: Builder, spec: LayerSpec) -> keras.Layer:
     return keras.layers.Lambda(function, arguments=arguments, name=name)
 
 
+@keras.saving.register_keras_serializable(package="pbcompile")  # type: ignore[untyped-decorator]
 def hard_sigmoid_of_keras2(x: Any) -> Any:
     """clip(0.2 x + 0.5, 0, 1), which Keras 3 calls by no name: its own hard_sigmoid has the slope 1/6."""
     return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def load_keras(source: ModelSource, kind: str) -> LoadedModel:
     from pbcompile.models.custom import custom_objects
     from pbcompile.models.lambdas import require_lambdas
     from pbcompile.models.object_weights import load_object_weights
-    from pbcompile.models.weights import load_saved_layers, read_saved_layers
+    from pbcompile.models.weights import keras1_backend, load_saved_layers, read_saved_layers
 
     if keras.backend.backend() != "tensorflow":
         raise source.refuse(f"Keras runs on {keras.backend.backend()} here", "set KERAS_BACKEND=tensorflow")
@@ -67,7 +68,10 @@ def load_keras(source: ModelSource, kind: str) -> LoadedModel:
     if kind == "keras" or _has_object_layout(source, weights):
         load_object_weights(source, weights, network, builder.layers)
     else:
-        load_saved_layers(source, network, builder.layers, read_saved_layers(source, weights), era, repairs)
+        saved = read_saved_layers(source, weights)
+        if era.keras1 and not era.backend:
+            era = replace(era, backend=keras1_backend(saved, era.data_format == "channels_first"))
+        load_saved_layers(source, network, builder.layers, saved, era, repairs)
     return _loaded(source, network, model, repairs)
 
 

@@ -84,7 +84,7 @@ RENAMED_CLASSES: Mapping[str, str] = {
 }
 """Other names of today's classes.  AlphaDropout is nothing at inference, nor is efficientnet's FixedDropout."""
 
-TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
+TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint", "_init")
 TRAINING_KEYS = frozenset(
     {
         "init", "inner_init", "forget_bias_init", "W_regularizer", "U_regularizer", "b_regularizer", "W_constraint",
@@ -374,15 +374,25 @@ def _merge(layer: _Layer) -> None:
     mode = config.pop("mode", "sum")
     config.pop("mode_type", None)
     axis, dot_axes = config.pop("concat_axis", -1), config.pop("dot_axes", -1)
-    for key in ("output_shape", "output_shape_type", "output_mask", "output_mask_type", "arguments", "node_indices", "tensor_indices"):
+    for key in MERGE_KEYS:
         config.pop(key, None)
-    names = {"sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate", "dot": "Dot"}
-    layer.class_name = names.get(mode, f"Merge of the mode {mode!r:.40}") if isinstance(mode, str) else "Merge of stored code"
+    layer.class_name = MERGE_MODES.get(mode if isinstance(mode, str) else "", "Merge of stored code")
     if mode == "concat":
         config["axis"] = axis
-    if mode == "dot":
+    if mode in ("dot", "cos"):
         config["axes"] = dot_axes
     layer.note(f"Merge read as {layer.class_name}")
+
+
+MERGE_MODES = {"sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate",
+               "dot": "Dot", "cos": "CosineMerge"}  # fmt: skip
+MERGE_KEYS = ("output_shape", "output_shape_type", "output_mask", "output_mask_type", "arguments", "node_indices",
+              "tensor_indices")  # fmt: skip
+
+
+def _embedding(layer: _Layer) -> None:
+    layer.config.pop("dropout", None)
+    layer.config.pop("sparse", None)
 
 
 def _maxout(layer: _Layer) -> None:
@@ -481,6 +491,7 @@ RULES: Mapping[str, tuple[Callable[[_Layer], None], ...]] = {
     "Merge": (_merge,),
     "MaxoutDense": (_maxout,),
     "Highway": (_maxout,),
+    "Embedding": (_embedding,),
     "ActivityRegularization": (_identity,),
     "LeakyReLU": (_leaky_relu,),
     "ReLU": (_relu,),

@@ -27,9 +27,7 @@ CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 SEEDS = ("seed_generator", "random_generator", "_random_generator")
 
 
-def load_object_weights(
-    source: ModelSource, path: Path, network: Network, layers: Mapping[int, keras.Layer]
-) -> None:
+def load_object_weights(source: ModelSource, path: Path, network: Network, layers: Mapping[int, keras.Layer]) -> None:
     """Put the weights of a `.keras` archive or a `.weights.h5` file into the built layers of `network`.
 
     Raises ModelError when a shape differs or a weight is left over on either side.
@@ -76,7 +74,9 @@ class _Loader:
                 groups.setdefault(stem, []).append((number, name))
         specs: dict[str, list[LayerSpec]] = {}
         for spec in network.layers:
-            if spec.class_name != "InputLayer" and self.layers[id(spec)].weights:
+            if spec.class_name != "InputLayer" and getattr(
+                self.layers[id(spec)], "weights", ()
+            ):  # an operation, such as x * 2, has none
                 specs.setdefault(snake_case(_class_in_file(spec)), []).append(spec)
         for stem in sorted({*groups, *specs}):
             found, wanted = sorted(groups.get(stem, [])), specs.get(stem, [])

@@ -200,7 +200,8 @@ class LocallyConnected(keras.layers.Layer):  # type: ignore[misc]
     def call(self, x: Any) -> Any:
         if len(self.places) == 1:
             step, window = self.strides[0], self.kernel_size[0]
-            rows = [ops.reshape(x[:, i * step : i * step + window], (-1, 1, self.kernel.shape[1])) for i in range(self.places[0])]
+            starts = [i * step for i in range(self.places[0])]
+            rows = [ops.reshape(x[:, start : start + window], (-1, 1, self.kernel.shape[1])) for start in starts]
             patches = ops.concatenate(rows, axis=1)
         else:
             sizes, strides = [1, *self.kernel_size, 1], [1, *self.strides, 1]
@@ -257,16 +258,32 @@ class CornerBilinearUpSampling(keras.layers.Layer):  # type: ignore[misc]
         return tf.ensure_shape(y, [x.shape[0], *sizes, x.shape[3]])
 
 
+class CosineMerge(keras.layers.Layer):  # type: ignore[misc]
+    """`Merge(mode="cos")` of Keras 1: the dot product over the root of the product of both squares."""
+
+    def __init__(self, axes: int | Sequence[int] = -1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dot = keras.layers.Dot(axes if isinstance(axes, int) else tuple(axes))
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        first, second = inputs
+        scale = ops.sqrt(self.dot([first, first]) * self.dot([second, second]))
+        return ops.expand_dims(self.dot([first, second]) / ops.maximum(scale, 1e-7), 1)
+
+
 class ChannelsFirst(keras.layers.Layer):  # type: ignore[misc]
     """A channels-last layer used on channels-first tensors, which TensorFlow's CPU kernels mostly refuse."""
 
-    def __init__(self, layer: keras.layers.Layer, restores: bool = True, **kwargs: Any) -> None:
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.layer = layer
-        self.restores = restores
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         self.layer.build((input_shape[0], *input_shape[2:], input_shape[1]))
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        shape = tuple(self.layer.compute_output_shape((input_shape[0], *input_shape[2:], input_shape[1])))
+        return shape if len(shape) != len(input_shape) else (shape[0], shape[-1], *shape[1:-1])
 
     def call(self, x: Any) -> Any:
         rank = len(x.shape)
@@ -286,6 +303,7 @@ REPLACEMENTS: Mapping[str, type[keras.layers.Layer]] = {
     "SReLU": SReLU,
     "LocallyConnected1D": LocallyConnected,
     "LocallyConnected2D": LocallyConnected,
+    "CosineMerge": CosineMerge,
     "FixedSizeDeconvolution": FixedSizeDeconvolution,
     "CornerBilinearUpSampling": CornerBilinearUpSampling,
 }

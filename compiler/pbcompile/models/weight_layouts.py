@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import keras
 
 Array = npt.NDArray[Any]
-CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D")
+CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "FixedSizeDeconvolution", "ConvLSTM2D")
+"""Layers whose kernels Theano turns around; all that it had."""
 GATES = {"LSTM": 12, "GRU": 9, "ConvLSTM2D": 12}
 """Arrays that Keras 1 saved for a recurrent layer: input, recurrent and bias per gate."""
 
@@ -24,8 +25,16 @@ GATES = {"LSTM": 12, "GRU": 9, "ConvLSTM2D": 12}
 def saved_count(spec: LayerSpec, layer: keras.Layer, era: Era) -> tuple[int, int]:
     """How many arrays the file should have for a layer: trainable, and others."""
     fixed = sum(1 for variable in layer.weights if _is_statistic(variable))
-    trained = len(layer.weights) - fixed
-    return trained, fixed
+    inner = spec.parts.get("layer")
+    if era.keras1 and isinstance(inner, LayerSpec) and spec.class_name == "Bidirectional":
+        return 2 * _keras1_gates(inner, len(layer.weights) // 2), 0
+    return _keras1_gates(spec, len(layer.weights) - fixed) if era.keras1 else len(layer.weights) - fixed, fixed
+
+
+def _keras1_gates(spec: LayerSpec, count: int) -> int:
+    """Keras 1 saved each gate by itself, but for `consume_less="gpu"`."""
+    is_joined = spec.saved_config.get("consume_less") == "gpu" and spec.class_name != "ConvLSTM2D"
+    return count if is_joined else GATES.get(spec.class_name, count)
 
 
 def converted(
@@ -52,8 +61,13 @@ def converted(
         made = [flipped(array) if i < count else array for i, array in enumerate(made)]
     if spec.class_name in ("LSTM", "GRU") and made:
         made = _from_cudnn(spec, made, shapes, repairs)
-    if spec.class_name == "BatchStatisticsNormalization":
+    if spec.class_name in ("BatchStatisticsNormalization", "SampleNormalization"):
         made = made[: len(shapes)]
+    if "saved_epsilon" in spec.config and len(made) == 4:
+        # Keras 1.0.0 to 1.0.5 divided by (running_std + epsilon); today's layer by sqrt(variance), its epsilon 0.
+        made[3] = np.square(made[3] + np.asarray(spec.config["saved_epsilon"], made[3].dtype))
+    if spec.class_name == "LocallyConnected2D" and spec.config.get("channels_first"):
+        made = _locally_connected(spec, made, shapes)
     return made
 
 
@@ -75,7 +89,7 @@ def _from_keras1(spec: LayerSpec, made: list[Array], shapes: Sequence[tuple[int,
         made[0] = np.transpose(made[0], (2, 3, 1, 0))
     elif name == "Conv3D" and channels_first:
         made[0] = np.transpose(made[0], (2, 3, 4, 1, 0))
-    elif name == "Conv2DTranspose":
+    elif name in ("Conv2DTranspose", "FixedSizeDeconvolution"):
         made[0] = np.transpose(made[0], (2, 3, 0, 1) if channels_first else (0, 1, 3, 2))
     elif name == "SeparableConv2D" and channels_first:
         made[0] = np.transpose(made[0], (2, 3, 1, 0))
@@ -83,10 +97,10 @@ def _from_keras1(spec: LayerSpec, made: list[Array], shapes: Sequence[tuple[int,
     elif name == "GRU" and len(made) == 9:
         made = [np.concatenate([made[i] for i in range(start, 9, 3)], axis=-1) for start in range(3)]
     elif name in ("LSTM", "ConvLSTM2D") and len(made) == 12:
+        if name == "ConvLSTM2D" and channels_first:
+            made = [np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array for array in made]
         # gates i, c, f, o in the file; i, f, c, o today
         made = [np.concatenate([made[i] for i in (k, k + 6, k + 3, k + 9)], axis=-1) for k in range(3)]
-        if name == "ConvLSTM2D" and channels_first:
-            made = [np.transpose(made[0], (2, 3, 1, 0)), np.transpose(made[1], (2, 3, 1, 0)), made[2]]
     return made
 
 
@@ -104,6 +118,18 @@ def _from_cudnn(
     recurrent = np.hstack([k.T for k in np.hsplit(made[1], gates)])
     bias = made[2].reshape((2, -1)) if spec.class_name == "GRU" else np.sum(np.split(made[2], 2), axis=0)
     return [kernel, recurrent, bias]
+
+
+def _locally_connected(spec: LayerSpec, made: list[Array], shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+    """Windows were flattened channels first; the bias was read as [filters, rows, columns] whatever its shape."""
+    positions, window, filters = made[0].shape
+    rows, columns = spec.config["kernel_size"]
+    kernel = made[0].reshape(positions, window // (rows * columns), rows, columns, filters)
+    made[0] = np.transpose(kernel, (0, 2, 3, 1, 4)).reshape(positions, window, filters)
+    if len(made) > 1:
+        height, width, _ = shapes[1]
+        made[1] = np.transpose(made[1].reshape(filters, height, width), (1, 2, 0))
+    return made
 
 
 def _is_statistic(variable: Any) -> bool:

@@ -66,6 +66,16 @@ def _numbered_layers(source: ModelSource, path: Path, group: h5py.Group) -> list
     return saved
 
 
+def keras1_backend(saved: Sequence[SavedLayer], channels_first: bool) -> str:
+    """Which backend a Keras 1 file was written on, which it does not say: TensorFlow's variables end in ":0"."""
+    names = [name for entry in saved for name in entry.names]
+    if any(name.endswith(":0") for name in names):
+        return "tensorflow"
+    if any(not name.startswith("param_") for name in names):
+        return "theano"
+    return "theano" if channels_first else "tensorflow"
+
+
 def version_in(source: ModelSource, path: Path) -> tuple[str, str]:
     """`keras_version` and `backend` of a weights file, "" where it does not say."""
     with open_h5(source, path) as file:
