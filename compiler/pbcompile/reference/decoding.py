@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 
 def decode(contents: bytes, channels: str, exif: str = "apply") -> np.ndarray:
@@ -20,3 +23,28 @@ def decode(contents: bytes, channels: str, exif: str = "apply") -> np.ndarray:
     if channels == "GRAY":
         return image[np.newaxis, :, :, np.newaxis]
     return np.ascontiguousarray(image[np.newaxis, :, :, ::-1] if channels == "RGB" else image[np.newaxis])
+
+
+def decode_by_tensorflow(contents: bytes, channels: str, *, accurate: bool, turn: bool) -> np.ndarray:
+    """What `tf.io` makes of the bytes, uint8 [1, H, W, C], with an inexact JPEG transform unless `accurate`.
+
+    For `diagnose`, which recognises programs that were written this way.  `turn` applies the EXIF orientation
+    afterwards, by Pillow.  ValueError for what TensorFlow refuses.
+    """
+    import tensorflow as tf
+
+    count = 1 if channels == "GRAY" else 3
+    try:
+        if contents[:2] == b"\xff\xd8":
+            image = tf.io.decode_jpeg(contents, count, dct_method="INTEGER_ACCURATE" if accurate else "INTEGER_FAST")
+        else:
+            image = tf.io.decode_image(contents, count, expand_animations=False)
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(str(error)) from None
+    x: np.ndarray = image.numpy()
+    if turn:
+        picture = Image.fromarray(x[..., 0] if count == 1 else x)
+        picture.info["exif"] = Image.open(io.BytesIO(contents)).info.get("exif", b"")
+        turned = np.asarray(ImageOps.exif_transpose(picture))
+        x = turned[..., np.newaxis] if count == 1 else turned
+    return np.ascontiguousarray(x[np.newaxis, ..., :: -1 if channels == "BGR" else 1])

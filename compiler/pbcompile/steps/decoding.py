@@ -21,8 +21,8 @@ def decode(contents: tf.Tensor, channels: str, exif: str = "apply") -> tf.Tensor
          not compressed); told apart by their first bytes, whatever a file was called
     out: uint8 [1, H, W, 3], or [1, H, W, 1] for GRAY.  RGB and BGR are the values of `cv2.IMREAD_COLOR`, and of
          `PIL.Image.open(…).convert("RGB")` but for 16-bit gray PNGs, which PIL saturates.  GRAY is
-         `cv2.IMREAD_GRAYSCALE`: the luma of a JPEG, the decoder's weighted sum of a PNG, GIF or BMP.  A CMYK JPEG has the values of PIL;
-         OpenCV's differ by one level.
+         `cv2.IMREAD_GRAYSCALE`: the luma of a JPEG, the decoder's weighted sum of a PNG, GIF or BMP.
+         A CMYK JPEG has the values of PIL; OpenCV's differ by one level.
 
     Bytes that are no such image fail when they are fed.
     """

@@ -37,6 +37,24 @@ def smallest(a: Extent, b: Extent) -> Extent:
     return min(a, b) if is_fixed(a, b) else tf.minimum(a, b)
 
 
+def settled(x: tf.Tensor) -> tf.Tensor:
+    """`x`, rounded here and now.
+
+    TensorFlow rewrites float arithmetic of a graph before it runs it: it merges constants across sums, products and
+    quotients, which rounds differently.  It does not look through a Maximum, here with a number below all others.
+    """
+    return tf.maximum(x, tf.constant(-1e30, x.dtype))
+
+
+def divide(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """The quotient of positive floats, rounded once.
+
+    TensorFlow multiplies by the reciprocal where a divisor is constant, and makes 1 / b a Reciprocal, which Eigen
+    approximates.  Here each depends on the other, and so neither is a constant.
+    """
+    return settled(tf.maximum(a, -b) / tf.maximum(b, -a))
+
+
 def make_table(build: Callable[..., Sequence[tf.Tensor]], *extents: Extent) -> tuple[tf.Tensor, ...]:
     """`build(*extents)`: constants where all extents are fixed, ops of the graph otherwise, by the same formula.
 

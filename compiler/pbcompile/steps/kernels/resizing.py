@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from pbcompile.steps.kernels import resize_opencv
+from pbcompile.steps.kernels import opencv, pillow
 from pbcompile.steps.kernels.sizes import Extent, is_fixed
 
 TENSORFLOW_METHODS = {
@@ -27,4 +27,6 @@ def resize(
         return tf.image.resize(x, to, TENSORFLOW_METHODS[method], antialias=antialias)
     if is_fixed(*size, *target) and tuple(size) == tuple(target):
         return x
-    return resize_opencv.resize(x, size, target, method)
+    if like == "opencv":
+        return opencv.resize(x, size, target, method)
+    return pillow.resize(x, size, target, method, is_old=like == "pillow-12")

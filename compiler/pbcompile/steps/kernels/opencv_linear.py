@@ -1,0 +1,108 @@
+"""INTER_LINEAR of `cv2.resize`: fixed-point on uint8, fused multiply-adds on float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from pbcompile.steps.kernels.opencv_positions import fixed_point as to_fixed_point
+from pbcompile.steps.kernels.opencv_positions import inside, middles, split
+from pbcompile.steps.kernels.sizes import Extent, make_table
+
+Positions = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+"""From (size, target) the int32 pixel before each place, and the float32 distance from it."""
+
+
+def between_middles(size: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """INTER_LINEAR: pixels are squares that meet at their edges; places are rounded to float32."""
+    return split(tf.cast(middles(size, target), tf.float32))
+
+
+def fixed_point(
+    x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], positions: Positions = between_middles
+) -> tf.Tensor:
+    """HResizeLinear<uchar, int, short> and VResizeLinear<uchar, int, short> on uint8 [N, H, W, C].
+
+    Across: h = s0·a0 + s1·a1.  Down: (((h0 >> 4)·b0 >> 16) + ((h1 >> 4)·b1 >> 16) + 2) >> 2.
+    Halving both sides goes through INTER_AREA's (a + b + c + d + 2) >> 2 in OpenCV, which is what this gives too.
+    """
+
+    def columns(size: tf.Tensor, target: tf.Tensor) -> Sequence[tf.Tensor]:
+        left, distance = _edge_alone(*positions(size, target), size)
+        return [left, inside(left + 1, size), to_fixed_point(1.0 - distance), to_fixed_point(distance)]
+
+    def rows(size: tf.Tensor, target: tf.Tensor) -> Sequence[tf.Tensor]:
+        upper, distance = positions(size, target)  # at the edges both weights stay, on the same row
+        return [inside(upper, size), inside(upper + 1, size), to_fixed_point(1.0 - distance), to_fixed_point(distance)]
+
+    upper, lower, weight_upper, weight_lower = make_table(rows, size[0], target[0])
+    left, right, weight_left, weight_right = make_table(columns, size[1], target[1])
+
+    def across(rows: tf.Tensor) -> tf.Tensor:
+        picked = tf.gather(x, rows, axis=1)
+        at_left, at_right = (tf.cast(tf.gather(picked, columns, axis=2), tf.int32) for columns in (left, right))
+        total = at_left * weight_left[:, tf.newaxis] + at_right * weight_right[:, tf.newaxis]
+        return tf.bitwise.right_shift(total, 4)
+
+    down = tf.bitwise.right_shift(across(upper) * weight_upper[:, tf.newaxis, tf.newaxis], 16)
+    down += tf.bitwise.right_shift(across(lower) * weight_lower[:, tf.newaxis, tf.newaxis], 16)
+    return tf.cast(tf.bitwise.right_shift(down + 2, 2), tf.uint8)
+
+
+def _edge_alone(left: tf.Tensor, distance: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Outside of the middles of the first and last pixel, that pixel alone counts."""
+    distance = tf.where((left < 0) | (left >= size - 1), tf.zeros_like(distance), distance)
+    return inside(left, size), distance
+
+
+def fused(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
+    """float32 as the x86 builds of OpenCV do it, by Intel IPP: positions in double, a + (b − a)·t with one rounding.
+
+    The product and the sum are made in float64, where the product of two float32 is exact: a fused multiply-add.
+    IPP takes no image that is one pixel high or wide; OpenCV's own code, which does, has positions in float.
+    """
+
+    def taps(size: tf.Tensor, target: tf.Tensor, other_size: tf.Tensor) -> Sequence[tf.Tensor]:
+        at = middles(size, target)
+        is_thin = tf.fill(tf.shape(at), tf.minimum(size, other_size) < 2)
+        first, distance = split(tf.where(is_thin, tf.cast(tf.cast(at, tf.float32), tf.float64), at))
+        return [inside(first, size), inside(first + 1, size), tf.cast(tf.cast(distance, tf.float32), tf.float64)]
+
+    def mix(first: tf.Tensor, second: tf.Tensor, distance: tf.Tensor) -> tf.Tensor:
+        step = tf.cast(second - first, tf.float64)
+        return tf.cast(step * distance + tf.cast(first, tf.float64), tf.float32)
+
+    upper, lower, down = make_table(taps, size[0], target[0], size[1])
+    left, right, along = make_table(taps, size[1], target[1], size[0])
+
+    def across(rows: tf.Tensor) -> tf.Tensor:
+        picked = tf.gather(x, rows, axis=1)
+        return mix(tf.gather(picked, left, axis=2), tf.gather(picked, right, axis=2), along[:, tf.newaxis])
+
+    return mix(across(upper), across(lower), down[:, tf.newaxis, tf.newaxis])
+
+
+def plain(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], positions: Positions) -> tf.Tensor:
+    """float32 by OpenCV's own loops: a·(1 − t) + b·t, across and then down, each product and sum rounded."""
+
+    def columns(size: tf.Tensor, target: tf.Tensor) -> Sequence[tf.Tensor]:
+        left, distance = _edge_alone(*positions(size, target), size)
+        return [left, inside(left + 1, size), 1.0 - distance, distance]
+
+    def rows(size: tf.Tensor, target: tf.Tensor) -> Sequence[tf.Tensor]:
+        upper, distance = positions(size, target)
+        return [inside(upper, size), inside(upper + 1, size), 1.0 - distance, distance]
+
+    upper, lower, weight_upper, weight_lower = make_table(rows, size[0], target[0])
+    left, right, weight_left, weight_right = make_table(columns, size[1], target[1])
+
+    def across(rows: tf.Tensor) -> tf.Tensor:
+        picked = tf.gather(x, rows, axis=1)
+        at_left, at_right = tf.gather(picked, left, axis=2), tf.gather(picked, right, axis=2)
+        return at_left * weight_left[:, tf.newaxis] + at_right * weight_right[:, tf.newaxis]
+
+    return (
+        across(upper) * weight_upper[:, tf.newaxis, tf.newaxis]
+        + across(lower) * weight_lower[:, tf.newaxis, tf.newaxis]
+    )
