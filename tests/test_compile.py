@@ -66,7 +66,7 @@ def test_every_kind_of_input_passes_the_gate(convnet, kind) -> None:
     assert result.verify is not None
     assert result.verify.passed
     assert result.verify.preprocess["image"].max_level_difference == 0
-    assert result.report.as_json()["batch_norm"]["folded"] == 1
+    assert result.made.report.as_json()["batch_norm"]["folded"] == 1
 
 
 def test_a_vector_of_jpegs_is_the_jpegs_one_by_one(convnet) -> None:
@@ -247,7 +247,7 @@ def test_a_family_of_keras_applications(families, run_process, name) -> None:
     parity = result.verify.outputs["probabilities"]
     assert parity.excess <= 1
     assert parity.top1_agreement == 1
-    norms = result.report.as_json()["batch_norm"]
+    norms = result.made.report.as_json()["batch_norm"]
     assert norms["folded"] + len(norms["kept"]) == norms["found"] > 0
     assert bool(norms["kept"]) == (name == "DenseNet121")  # its ReLUs stand between batch norm and convolution
     outputs = pbcompile.load(result.artifact)(image=natural_batch(4, 64))["probabilities"]
@@ -277,7 +277,7 @@ def test_mini_xception_from_raw_crops(tmp_path) -> None:
         },
     )
     result = pbcompile.compile_spec(spec)
-    assert result.report.as_json()["batch_norm"] == {"found": 14, "folded": 14, "kept": []}
+    assert result.made.report.as_json()["batch_norm"] == {"found": 14, "folded": 14, "kept": []}
     golden = np.load(folder / "golden_oarriaga_xception.npz")
     artifact = pbcompile.load(result.artifact)
     tested = 0

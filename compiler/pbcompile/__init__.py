@@ -18,7 +18,7 @@ from pbcompile.version import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pbcompile.pipeline import compile_spec
+    from pbcompile.pipeline import compile_spec, verify_spec
     from pbcompile.session import Artifact
 
 __all__ = [
@@ -35,14 +35,15 @@ __all__ = [
     "inspect",
     "load",
     "load_spec",
+    "verify_spec",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "compile_spec":
-        from pbcompile.pipeline import compile_spec
+    if name in ("compile_spec", "verify_spec"):
+        from pbcompile import pipeline
 
-        return compile_spec
+        return getattr(pipeline, name)
     raise AttributeError(f"module 'pbcompile' has no attribute {name!r}")
 
 

@@ -19,7 +19,6 @@ import click
 from pbcompile.errors import EXIT_BUG, EXIT_DONE, EXIT_NO, EXIT_SPEC, PbcompileError, Problem
 from pbcompile.version import __version__
 
-COMMANDS = ("compile", "check", "inspect", "schema", "predict")
 as_json = click.option(
     "--json", "use_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."
 )
@@ -83,6 +82,42 @@ def check_command(spec: Path, use_json: bool) -> None:
         _print_json(report)
     else:
         _print_pipeline(report)
+
+
+@cli.command("verify")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--pb", type=click.Path(path_type=Path), help="The artifact, instead of the spec's.")
+@click.option("--images", help="Images to compare on, instead of the spec's: a file, a folder or a glob.")
+@as_json
+def verify_command(spec: Path, pb: Path | None, images: str | None, use_json: bool) -> None:
+    """Compare a written artifact with the original model behind the real OpenCV and Pillow."""
+    from dataclasses import replace
+
+    from pbcompile.check import check_spec
+    from pbcompile.spec import load_spec
+
+    loaded = load_spec(spec)
+    if images is not None:
+        loaded = replace(loaded, verify=replace(loaded.verify, images=str(Path(images).absolute())))
+    check_spec(loaded)
+    with _progress("verifying") as progress:
+        progress("start TensorFlow", 0, 1)
+        import_tensorflow()
+        progress("start TensorFlow", 1, 1)
+        from pbcompile.pipeline import verify_spec
+
+        found = verify_spec(loaded, pb, progress=progress)
+    report = found.as_json()
+    if use_json:
+        if not found.passed:
+            report["error"] = _error_json(EXIT_NO, found.problems)
+        _print_json(report)
+    else:
+        click.echo("\n".join(_gate_lines(report)))
+        for problem in found.problems:
+            click.echo(problem.render(), err=True)
+    if not found.passed:
+        sys.exit(EXIT_NO)
 
 
 @cli.command("inspect")
@@ -152,15 +187,22 @@ def _print_compiled(report: Mapping[str, Any]) -> None:
     if gate is None:
         lines.append("  not verified (--no-verify)")
     else:
-        lines.append(f"  verified on {gate['samples']} samples against the original behind the real libraries:")
-        for name, parity in gate["preprocess"].items():
-            level, share = parity["max_level_difference"], parity["differing_fraction"]
-            lines.append(f"    {name}: pixels differ by {level:.3g} levels in {share:.2%} of the values")
-        for name, parity in gate["outputs"].items():
-            numbers = [f"{key} {value:.3g}" for key, value in parity.items() if value is not None]
-            lines.append(f"    {name}: {', '.join(numbers) or 'equal'}")
+        lines += ["  " + line for line in _gate_lines(gate)]
     lines.append("  " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report["seconds"].items()))
     click.echo("\n".join(lines))
+
+
+def _gate_lines(gate: Mapping[str, Any]) -> list[str]:
+    """What the gate found, line by line."""
+    word = "verified on" if gate["passed"] else "NOT the original on"
+    lines = [f"{word} {gate['samples']} samples against the original behind the real libraries:"]
+    for name, parity in gate["preprocess"].items():
+        level, share = parity["max_level_difference"], parity["differing_fraction"]
+        lines.append(f"  {name}: pixels differ by {level:.3g} levels in {share:.2%} of the values")
+    for name, parity in gate["outputs"].items():
+        numbers = [f"{key} {value:.3g}" for key, value in parity.items() if value is not None]
+        lines.append(f"  {name}: {', '.join(numbers) or 'compared exactly'}")
+    return lines
 
 
 def _kept(kept: Sequence[Mapping[str, str]], most: int = 3) -> list[str]:

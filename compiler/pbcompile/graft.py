@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import tensorflow as tf
 
-from pbcompile.models import LoadedModel
+from pbcompile.models import LoadedModel, ModelTensor
 from pbcompile.plan import Plan, PlannedOutput
 from pbcompile.spec import InputSpec
 from pbcompile.steps.decoding import decode
@@ -18,35 +19,40 @@ def graft(plan: Plan, model: LoadedModel) -> Any:
     """Trace the whole program.
 
     Returns a concrete function whose arguments are the spec's inputs in order, and whose result is a list: the public
-    outputs in the plan's order, then what reaches the model from each input, in the spec's order.  Nodes are named
-    after the spec: `image/02_normalize/…`, `model/…`, `top5/00_top_k/…`.
+    outputs in the plan's order, then the plan's taps.  Nodes are named after the spec: `image/02_normalize/…`,
+    `model/…`, `top5/00_top_k/…`.
     """
     signature = [tf.TensorSpec(item.fed.shape, item.fed.dtype, name=_argument(item.name)) for item in plan.spec.inputs]
 
     @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
     def fused(*fed: tf.Tensor) -> list[tf.Tensor]:
-        ready = {}
+        ready, taps = {}, []
         for item, x in zip(plan.spec.inputs, fed, strict=True):
-            wanted = plan.targets[item.name]
-            with tf.name_scope(f"{item.name}/model_input/"):
-                x = preprocess(x, item)
-                x = x if x.dtype == wanted.dtype else tf.cast(x, wanted.dtype)
-                x = tf.ensure_shape(x, wanted.shape) if not x.shape.is_compatible_with(wanted.shape) else x
-            ready[item.name] = x
+            stages = preprocess(x, item)
+            taps += stages
+            ready[item.name] = _as_model_takes(stages[-1], item, plan.targets[item.name])
         with tf.name_scope("model/"):
             given = model.call({name: ready[item.name] for name, item in plan.feeds.items()})
-        emitted = [tensor for output in plan.outputs for tensor in postprocess(given[output.source], output)]
-        return emitted + [ready[item.name] for item in plan.spec.inputs]
+        return [tensor for output in plan.outputs for tensor in postprocess(given[output.source], output)] + taps
 
     return fused.get_concrete_function()
 
 
 def _argument(name: str) -> str:
-    return name.replace("/", "_").replace(".", "_").replace("-", "_")
+    return re.sub(r"[^A-Za-z0-9_]", "_", name)
 
 
-def preprocess(x: tf.Tensor, item: InputSpec) -> tf.Tensor:
-    """What one input becomes before the model, without the cast to the model's dtype."""
+def _as_model_takes(x: tf.Tensor, item: InputSpec, wanted: ModelTensor) -> tf.Tensor:
+    """The model's dtype, and its sizes where the spec leaves them open."""
+    with tf.name_scope(f"{item.name}/model_input/"):
+        x = x if x.dtype == wanted.dtype else tf.cast(x, wanted.dtype)
+        if wanted.shape is not None:
+            x.set_shape(wanted.shape)
+        return x
+
+
+def preprocess(x: tf.Tensor, item: InputSpec) -> list[tf.Tensor]:
+    """One input before the first step and after each one; of a vector, from where its images have one size."""
     if item.kind == "encoded":
         return _decoded(x, item)
     if item.kind == "pixels":
@@ -61,7 +67,7 @@ def _channels_last_batch(x: tf.Tensor, item: InputSpec) -> tf.Tensor:
     return tf.transpose(x, [0, 2, 3, 1]) if item.fed.layout in ("NCHW", "CHW") else x
 
 
-def _decoded(contents: tf.Tensor, item: InputSpec) -> tf.Tensor:
+def _decoded(contents: tf.Tensor, item: InputSpec) -> list[tf.Tensor]:
     """Decode, then the steps; of a vector, image by image until all have one size."""
 
     def decode_one(content: tf.Tensor) -> tf.Tensor:
@@ -70,25 +76,25 @@ def _decoded(contents: tf.Tensor, item: InputSpec) -> tf.Tensor:
 
     if not item.is_vector:
         return _steps(decode_one(contents), item, 0, len(item.preprocess), item.entry)
-    entry = item.entry
-    stages: list[TensorType] = [entry, *item.types]
-    until = next(index for index, given in enumerate(stages) if None not in given.shape[1:])
-    at = stages[until]
+    until = item.first_batched
+    at = (item.entry, *item.types)[until]
 
     def one(content: tf.Tensor) -> tf.Tensor:
-        return _steps(decode_one(content), item, 0, until, entry)[0]
+        return _steps(decode_one(content), item, 0, until, item.entry)[-1][0]
 
     images = tf.map_fn(one, contents, fn_output_signature=tf.TensorSpec(at.shape[1:], at.dtype))
     return _steps(images, item, until, len(item.preprocess), at)
 
 
-def _steps(x: tf.Tensor, item: InputSpec, start: int, stop: int, given: TensorType) -> tf.Tensor:
+def _steps(x: tf.Tensor, item: InputSpec, start: int, stop: int, given: TensorType) -> list[tf.Tensor]:
+    """`x` and what it becomes after each step from `start` to before `stop`."""
+    stages = [x]
     for index in range(start, stop):
         step = item.preprocess[index]
         with tf.name_scope(f"{item.name}/{index:02d}_{step.op}/"):
-            x = step.emit(x, given)
+            stages.append(step.emit(stages[-1], given))
         given = item.types[index]
-    return x
+    return stages
 
 
 def postprocess(x: tf.Tensor, output: PlannedOutput) -> list[tf.Tensor]:

@@ -1,4 +1,4 @@
-"""What a compile gives back, and the JSON that other programs rely on."""
+"""What a compile makes, and the JSON that other programs rely on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pbcompile.models import LoadedModel
 from pbcompile.passes import CompileReport
 from pbcompile.plan import Plan
 from pbcompile.tensor_type import TensorType
@@ -14,30 +15,44 @@ from pbcompile.verify import VerifyReport
 
 
 @dataclass(frozen=True)
+class Compiled:
+    """An artifact that is not yet proven or written.
+
+    frozen:    the GraphDef as it was frozen, with the plan's taps among its outputs.
+    tolerance: the derived relative tolerance of its float outputs.
+    data:      the bytes of the `.pb`.
+    """
+
+    plan: Plan
+    model: LoadedModel
+    frozen: Any
+    report: CompileReport
+    tolerance: float
+    data: bytes
+
+
+@dataclass(frozen=True)
 class CompileResult:
-    """A written artifact: where, how large, its hash, what the passes did, what the gate found, seconds by stage."""
+    """A written artifact: where, its hash, how it was made, what the gate found, seconds by stage."""
 
     artifact: Path
-    bytes: int
     sha256: str
-    plan: Plan
-    report: CompileReport
-    repairs: tuple[str, ...]
+    made: Compiled
     verify: VerifyReport | None
     seconds: Mapping[str, float]
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `compile --json` (spec-format.md, section 2), and `repairs`."""
-        report = self.report.as_json()
+        report = self.made.report.as_json()
         return {
             "artifact": str(self.artifact),
-            "bytes": self.bytes,
+            "bytes": len(self.made.data),
             "sha256": self.sha256,
-            "inputs": [describe(item.name, item.fed) for item in self.plan.spec.inputs],
-            "outputs": [describe(name, given) for name, given in self.plan.output_types.items()],
+            "inputs": [describe(item.name, item.fed) for item in self.made.plan.spec.inputs],
+            "outputs": [describe(name, given) for name, given in self.made.plan.output_types.items()],
             "nodes": report["nodes"],
             "batch_norm": report["batch_norm"],
-            "repairs": list(self.repairs),
+            "repairs": list(self.made.model.repairs),
             "verify": None if self.verify is None else self.verify.as_json(),
             "seconds": dict(self.seconds),
         }

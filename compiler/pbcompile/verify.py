@@ -22,10 +22,11 @@ import numpy.typing as npt
 from pbcompile.errors import Problem, SpecError
 from pbcompile.models import LoadedModel
 from pbcompile.plan import Plan, PlannedOutput
-from pbcompile.reference.program import postprocess_reference, preprocess_reference
+from pbcompile.reference.program import postprocess_reference, preprocess_reference, stages_reference
 from pbcompile.samples import Sample
 from pbcompile.spec import InputSpec
 from pbcompile.steps.postprocess import TopK
+from pbcompile.tensor_type import TensorType
 
 Array = npt.NDArray[Any]
 EPSILON = 2.0**-23
@@ -122,6 +123,22 @@ def _preprocess(item: InputSpec, sample: Sample) -> Array:
         raise SpecError(problem) from error
 
 
+def differing_step(plan: Plan, samples: Sequence[Sample], tapped: Sequence[Mapping[str, Array]]) -> str | None:
+    """The first step after which the graph and the libraries differ, such as `image/01_resize`; None for no step.
+
+    tapped: the plan's taps by node name, for each sample.
+    """
+    for item in plan.spec.inputs:
+        taps = [tap for tap in plan.taps if tap.input == item.name]
+        types = (item.entry, *item.types)
+        wanted = [stages_reference(item, sample.feeds[item.name]) for sample in samples]
+        for position, tap in enumerate(taps):
+            pairs = [(stages[position], got[tap.node]) for stages, got in zip(wanted, tapped, strict=True)]
+            if _compare_pixels(item.kind, types[tap.index + 1], pairs).max_level_difference > 0:
+                return f"{item.name}/{tap.index:02d}_{item.preprocess[tap.index].op}" if tap.index >= 0 else item.name
+    return None
+
+
 def compare(
     plan: Plan,
     samples: Sequence[Sample],
@@ -141,7 +158,7 @@ def compare(
     pixels = {}
     for item in plan.spec.inputs:
         pairs = [(e.preprocessed[item.name], got[item.name]) for e, got in zip(expected, preprocessed, strict=True)]
-        pixels[item.name] = parity = _compare_pixels(item, pairs)
+        pixels[item.name] = parity = _compare_pixels(item.kind, item.result, pairs)
         if parity.max_level_difference > verify.max_level_difference:
             message = (
                 f'the preprocessing of "{item.name}" differs by up to {parity.max_level_difference:.3g} grey levels '
@@ -176,8 +193,8 @@ def _judge(plan: Plan, output: PlannedOutput, name: str, parity: OutputParity) -
     return None
 
 
-def _compare_pixels(item: InputSpec, pairs: Sequence[tuple[Array, Array]]) -> PixelParity:
-    low, high = item.result.range or (0.0, 255.0)
+def _compare_pixels(kind: str, given: TensorType, pairs: Sequence[tuple[Array, Array]]) -> PixelParity:
+    low, high = given.range or (0.0, 255.0)
     level = (high - low) / 255.0 or 1.0
     worst, differing, total = 0.0, 0, 0
     for wanted, got in pairs:
@@ -185,7 +202,7 @@ def _compare_pixels(item: InputSpec, pairs: Sequence[tuple[Array, Array]]) -> Pi
             return PixelParity(math.inf, 1.0)
         levels = np.abs(wanted.astype(np.float64) - got.astype(np.float64)) / level
         levels[(wanted != wanted) & (got != got)] = 0.0  # NaN on both sides agrees
-        real = ~(levels <= NEGLIGIBLE_LEVEL) if item.kind != "tensor" else ~(levels <= 1e-5)
+        real = ~(levels <= NEGLIGIBLE_LEVEL) if kind != "tensor" else ~(levels <= 1e-5)
         differing += int(real.sum())
         total += levels.size
         if real.any():

@@ -19,22 +19,32 @@ Array = npt.NDArray[Any]
 
 
 def preprocess_reference(item: InputSpec, fed: Any) -> Array:
-    """What one input becomes before the model; encoded images go through one by one."""
+    """What one input becomes before the model."""
+    return stages_reference(item, fed)[-1]
+
+
+def stages_reference(item: InputSpec, fed: Any) -> list[Array]:
+    """One input before the first step and after each one; of a vector, from where its images have one size.
+
+    Encoded images go through one by one.  Raises ValueError for what the real library refuses.
+    """
     if item.kind == "encoded":
         contents = list(fed) if item.is_vector else [fed]
-        done = [_steps(item, decode(c, item.channels, item.exif), item.entry) for c in contents]
-        return np.concatenate(done)
+        each = [_steps(item, decode(content, item.channels, item.exif)) for content in contents]
+        return [np.concatenate([stages[index] for stages in each]) for index in range(item.first_batched, len(each[0]))]
     x = np.asarray(fed)
     if item.kind == "pixels":
         x = x[None] if item.fed.rank == 3 else x
         x = np.moveaxis(x, 1, -1) if item.fed.layout.endswith("CHW") else x
-    return _steps(item, x, item.entry)
+    return _steps(item, x)
 
 
-def _steps(item: InputSpec, x: Array, given: TensorType) -> Array:
+def _steps(item: InputSpec, x: Array) -> list[Array]:
+    stages, given = [x], item.entry
     for step, after in zip(item.preprocess, item.types, strict=True):
-        x, given = apply_reference(step, x, given), after
-    return x
+        stages.append(apply_reference(step, stages[-1], given))
+        given = after
+    return stages
 
 
 def apply_reference(step: Step, x: Array, given: TensorType) -> Array:

@@ -64,6 +64,13 @@ class InputSpec:
         return self.types[-1] if self.types else self.entry
 
     @property
+    def first_batched(self) -> int:
+        """How many steps a vector of images goes through one by one, until all have one size; 0 for other inputs."""
+        if not self.is_vector:
+            return 0
+        return next(index for index, given in enumerate((self.entry, *self.types)) if None not in given.shape[1:])
+
+    @property
     def is_vector(self) -> bool:
         """Whether several encoded images are fed at once."""
         return self.kind == "encoded" and self.fed.rank == 1

@@ -1,0 +1,85 @@
+"""The gate: an artifact in a fresh process and a stock session against the unfused program."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pbcompile.diagnose import likely_cause
+from pbcompile.errors import Problem
+from pbcompile.graph import Graph, portable_graph_def, serialize
+from pbcompile.passes import optimize
+from pbcompile.plan import Plan
+from pbcompile.result import Compiled
+from pbcompile.samples import Sample
+from pbcompile.session import Worker
+from pbcompile.verify import Expected, VerifyReport, compare, differing_step, reference_answers
+
+
+def run_gate(
+    made: Compiled, artifact: Path | None, samples: Sequence[Sample], worker: Worker, advance: Callable[[], None]
+) -> VerifyReport:
+    """Compare on every sample.
+
+    artifact: a written `.pb`; None is what was just made.  When the answer is no, the report says where the two
+    programs part and, for a written `.pb`, which known mistake explains its numbers.
+    """
+    plan = made.plan
+    feeds = [sample.feeds for sample in samples]
+    final = {tap.input: tap.node for tap in plan.taps}
+    with tempfile.TemporaryDirectory() as folder:
+        head = _head(made, Path(folder, "preprocess.pb"))
+        if artifact is None:
+            artifact = Path(folder, "artifact.pb")
+            artifact.write_bytes(made.data)
+            is_new = True
+        else:
+            is_new = False
+        expected = reference_answers(plan, made.model, samples, advance)
+        tapped = worker.run(head, list(final.values()), feeds)
+        prepared = [{name: got[node] for name, node in final.items()} for got in tapped]
+        outputs = worker.run(artifact, list(plan.output_types), feeds)
+        report = compare(plan, samples, expected, prepared, outputs, made.tolerance)
+        if report.passed:
+            return report
+        if is_new:
+            return _with_step(plan, report, samples, worker, head)
+        return _with_cause(made, report, samples, expected, outputs, artifact)
+
+
+def _head(made: Compiled, path: Path) -> Path:
+    """The preprocessing alone, with a tap after each step, as its own graph file."""
+    plan = made.plan
+    head = Graph.from_graph_def(made.frozen, [item.name for item in plan.spec.inputs], [t.node for t in plan.taps])
+    optimize(head, "none")
+    path.write_bytes(serialize(portable_graph_def(head)))
+    return path
+
+
+def _with_step(plan: Plan, report: VerifyReport, samples: Sequence[Sample], worker: Worker, head: Path) -> VerifyReport:
+    """The report with the first step that differs, if it is one of ours."""
+    if not report.first_divergence or report.first_divergence["stage"] != "preprocess":
+        return report
+    got = worker.run(head, [tap.node for tap in plan.taps], [sample.feeds for sample in samples])
+    step = differing_step(plan, samples, got)
+    return replace(report, first_divergence={**report.first_divergence, "layer": step or "model input"})
+
+
+def _with_cause(
+    made: Compiled,
+    report: VerifyReport,
+    samples: Sequence[Sample],
+    expected: Sequence[Expected],
+    outputs: Sequence[Mapping[str, Any]],
+    artifact: Path,
+) -> VerifyReport:
+    """The report with the known mistake that explains the artifact's numbers."""
+    cause = likely_cause(made, samples, expected, outputs, artifact)
+    if cause is None:
+        return report
+    problem = Problem("parity-cause", f"the likely cause: {cause.message}", cause.pointer)
+    where = {"stage": cause.stage, "layer": cause.layer, "cause": cause.message}
+    return replace(report, problems=(*report.problems, problem), first_divergence=where)
