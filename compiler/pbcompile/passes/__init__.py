@@ -9,6 +9,7 @@ from pbcompile.graph import Graph, Outcome, Rule, apply_rules, lint, promise_of
 from pbcompile.passes.batch_norm import LABEL, mark_batch_norms
 from pbcompile.passes.decompose_batch_norm import DecomposeBatchNorm
 from pbcompile.passes.drop_control_edges import drop_control_edges
+from pbcompile.passes.fix_shapes import FixReshapes, FixShapes, FixSizes, KeepReducedSizes
 from pbcompile.passes.fold_affine import (
     FoldDivisionIntoConv,
     FoldScaleIntoConv,
@@ -18,7 +19,16 @@ from pbcompile.passes.fold_affine import (
 )
 from pbcompile.passes.fold_constants import fold_constants
 from pbcompile.passes.fold_forward import FoldOrderForward, FoldScaleForward, FoldShiftForward
+from pbcompile.passes.fold_padding import FoldPaddingIntoConv, SplitExplicitPadding
 from pbcompile.passes.merge_duplicates import merge_duplicates
+from pbcompile.passes.pointwise_to_matmul import (
+    CancelReshapes,
+    DropReducedSizes,
+    PointwiseToMatmul,
+    SinkReshape,
+    SinkReshapeBelowAdd,
+    SinkReshapeBelowSwish,
+)
 from pbcompile.passes.remove_identities import remove_identities
 from pbcompile.passes.report import BatchNormReport, CompileReport, FoldedBatchNorm, KeptBatchNorm, PassReport
 
@@ -51,9 +61,20 @@ PIPELINE: tuple[Position, ...] = (
         level="none",
     ),
     Position(
+        "split-explicit-padding",
+        rules(SplitExplicitPadding()),
+        "at every level: the form it removes can abort the process",
+        level="none",
+    ),
+    Position(
         "remove-identities",
         remove_identities,
         "before folding: every frozen variable stands behind an Identity, and evaluating it would copy the weights",
+    ),
+    Position(
+        "fix-shapes",
+        rules(FixShapes(), FixSizes(), FixReshapes(), KeepReducedSizes()),
+        "before constants are folded, so that the arithmetic on sizes that become known is folded with the rest",
     ),
     Position(
         "fold-constants",
@@ -91,6 +112,24 @@ PIPELINE: tuple[Position, ...] = (
         "after scales, so that the response is computed with the final weights",
     ),
     Position(
+        "fold-padding-into-conv",
+        rules(FoldPaddingIntoConv()),
+        "after shifts, which pass VALID but not SAME",
+    ),
+    Position(
+        "pointwise-to-matmul",
+        rules(
+            PointwiseToMatmul(),
+            SinkReshape(),
+            SinkReshapeBelowSwish(),
+            SinkReshapeBelowAdd(),
+            CancelReshapes(),
+            DropReducedSizes(),
+        ),
+        "after every fold into convolutions: the biases stand where they are fused",
+        level="tensorflow-cpu",
+    ),
+    Position(
         "merge-duplicates",
         merge_duplicates,
         "last: a convolution that two branches share cannot be folded into",
@@ -100,13 +139,16 @@ PIPELINE: tuple[Position, ...] = (
 
 
 def optimize(graph: Graph, level: str = "canonical") -> CompileReport:
-    """Run the passes of `level` on `graph`, in place, with lint before the first and after each.
+    """Run the passes of `level` on `graph`, in place, with lint after each.
 
+    The passes of level "none" come first and make of a frozen graph a legal one; lint stands between them and the
+    rest.
     level: one of `LEVELS`.  PassError when a pass breaks the graph or changes an output's dtype or shape.
     """
     before = len(graph)
     layers = mark_batch_norms(graph)
     promise = promise_of(graph)
+    contract = sum(position.level == "none" for position in PIPELINE)
     done: list[PassReport] = []
     reasons: dict[str, dict[str, None]] = {}
     for position in PIPELINE:
@@ -114,9 +156,9 @@ def optimize(graph: Graph, level: str = "canonical") -> CompileReport:
             continue
         outcome = position.run(graph)
         graph.commit()
-        if outcome.applied or not done:
-            lint(graph, promise, position.name)
         done.append(PassReport(position.name, outcome.applied, tuple(outcome.declined)))
+        if len(done) == contract or (len(done) > contract and outcome.applied):
+            lint(graph, promise, position.name)
         for no in outcome.declined:
             for label in graph.node(no.node).stands_for if no.node in graph else ():
                 reasons.setdefault(label, {})[no.reason] = None
