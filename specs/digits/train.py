@@ -2,6 +2,8 @@
 
     python specs/digits/train.py        writes model.keras and labels.txt beside this file
 
+The committed model was written by Keras 3.0.5 (TensorFlow 2.16): newer Keras reads older files, not the reverse.
+
 The preprocessing here is what `spec.json` carries over into the `.pb`: gray, resize, rescale, all as OpenCV does it.
 """
 
