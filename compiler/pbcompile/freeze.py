@@ -42,6 +42,21 @@ def freeze(function: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
     return _with_public_names(graph_def, placeholders, results, inputs, outputs)
 
 
+def freeze_plainly(function: Any) -> tuple[Any, list[str], list[str]]:
+    """The function as everybody freezes it, for comparison: a GraphDef and the nodes of its inputs and outputs.
+
+    function: a concrete function with a flat list of results.  Raises ModelError where TensorFlow cannot.
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    try:
+        frozen = convert_variables_to_constants_v2(function)
+    except (ValueError, NotImplementedError) as error:
+        raise ModelError(_unfreezable(str(error))) from error
+    inputs, outputs = ([t.name.partition(":")[0] for t in ends] for ends in (frozen.inputs, frozen.outputs))
+    return frozen.graph.as_graph_def(), inputs, outputs
+
+
 def _unfreezable(text: str) -> Problem:
     return Problem("model-unfreezable", f"TensorFlow cannot freeze this model: {text.splitlines()[0][:300]}", "/model")
 

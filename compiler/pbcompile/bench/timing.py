@@ -1,4 +1,4 @@
-"""Timing of programs, each in a process of its own, in turn, in rounds, since runtimes disturb their neighbours."""
+"""Timing of calls, and of commands that time themselves, in turn, since runtimes disturb their neighbours."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from pbcompile.bench.figures import quantile
 
 WARM_UP = 20
 """Calls that are not counted: TensorFlow compiles, plans and grows its pools in the first ones."""
@@ -31,22 +33,28 @@ class Timing:
         return json.dumps(asdict(self))
 
 
+def milliseconds(call: Callable[[], object]) -> float:
+    """How long one call takes."""
+    started = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - started)
+
+
+def summarize(times: Sequence[float], first_ms: float) -> Timing:
+    """The figures of these calls."""
+    ordered = sorted(times)
+    p50, p90, p99 = (quantile(ordered, share) for share in (0.5, 0.9, 0.99))
+    return Timing(first_ms, ordered[0], p50, p90, p99, len(ordered))
+
+
 def time_calls(call: Callable[[Any], object], feeds: Sequence[Any], seconds: float) -> Timing:
     """Time `call` in this process, on each of `feeds` in turn, whole passes over them until `seconds` are over."""
-    warm_up = [_milliseconds(call, feeds[index % len(feeds)]) for index in range(WARM_UP)]
+    warm_up = [milliseconds(lambda i=i: call(feeds[i % len(feeds)])) for i in range(WARM_UP)]  # type: ignore[misc]
     times: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
-        times += [_milliseconds(call, feed) for feed in feeds]
-    times.sort()
-    p50, p90, p99 = (times[min(len(times) - 1, int(share * len(times)))] for share in (0.5, 0.9, 0.99))
-    return Timing(warm_up[0], times[0], p50, p90, p99, len(times))
-
-
-def _milliseconds(call: Callable[[Any], object], feed: Any) -> float:
-    started = time.perf_counter()
-    call(feed)
-    return 1e3 * (time.perf_counter() - started)
+        times += [milliseconds(lambda feed=feed: call(feed)) for feed in feeds]  # type: ignore[misc]
+    return summarize(times, warm_up[0])
 
 
 def time_in_turn(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, Timing]:
