@@ -35,6 +35,7 @@ ORDER = (
     "result",
     "diagnose",
     "gate",
+    "preview",
     "stages",
     "pipeline",
     "bench",

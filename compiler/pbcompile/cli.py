@@ -120,6 +120,33 @@ def verify_command(spec: Path, pb: Path | None, images: str | None, use_json: bo
         sys.exit(EXIT_NO)
 
 
+@cli.command("preview")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("image", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The PNG to write.")
+@click.option("--input", "name", help="Which input to look at, where the spec has several.")
+@as_json
+def preview_command(spec: Path, image: Path, output: Path, name: str | None, use_json: bool) -> None:
+    """Show what IMAGE looks like after every step of SPEC, in the graph and by the real library."""
+    from pbcompile.spec import load_spec
+
+    loaded = load_spec(spec)
+    import_tensorflow()
+    from pbcompile.artifact import write_atomically
+    from pbcompile.preview import preview
+
+    with loaded.text.locating():
+        picture, steps = preview(loaded, image, name)
+    write_atomically(output, picture)
+    if use_json:
+        _print_json({"preview": str(output), "steps": steps})
+        return
+    for row in steps:
+        equal = f"differs by {row['max_difference']:.3g}" if row["max_difference"] else "equal"
+        click.echo(f"{row['step']:<20}  {row['type']:<32}  {equal}")
+    click.echo(f"→ {output}")
+
+
 @cli.command("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
 @as_json

@@ -16,6 +16,7 @@ from pbcompile.plan import Plan
 from pbcompile.result import Compiled
 from pbcompile.samples import Sample
 from pbcompile.session import Worker
+from pbcompile.spec import Spec
 from pbcompile.verify import Expected, VerifyReport, compare, differing_step, reference_answers
 
 
@@ -29,9 +30,9 @@ def run_gate(
     """
     plan = made.plan
     feeds = [sample.feeds for sample in samples]
-    final = {tap.input: tap.node for tap in plan.taps}
+    final = {tap.input: tap.node for tap in plan.spec.taps}
     with tempfile.TemporaryDirectory() as folder:
-        head = _head(made, Path(folder, "preprocess.pb"))
+        head = write_head(plan.spec, made.frozen, Path(folder, "preprocess.pb"))
         if artifact is None:
             artifact = Path(folder, "artifact.pb")
             artifact.write_bytes(made.data)
@@ -50,10 +51,12 @@ def run_gate(
         return _with_cause(made, report, samples, expected, outputs, artifact)
 
 
-def _head(made: Compiled, path: Path) -> Path:
-    """The preprocessing alone, with a tap after each step, as its own graph file."""
-    plan = made.plan
-    head = Graph.from_graph_def(made.frozen, [item.name for item in plan.spec.inputs], [t.node for t in plan.taps])
+def write_head(spec: Spec, frozen: Any, path: Path) -> Path:
+    """The preprocessing alone, with a tap after each step, as its own graph file.
+
+    frozen: a frozen GraphDef with the spec's taps among its nodes.
+    """
+    head = Graph.from_graph_def(frozen, [item.name for item in spec.inputs], [tap.node for tap in spec.taps])
     optimize(head, "none")
     path.write_bytes(serialize(portable_graph_def(head)))
     return path
@@ -63,7 +66,7 @@ def _with_step(plan: Plan, report: VerifyReport, samples: Sequence[Sample], work
     """The report with the first step that differs, if it is one of ours."""
     if not report.first_divergence or report.first_divergence["stage"] != "preprocess":
         return report
-    got = worker.run(head, [tap.node for tap in plan.taps], [sample.feeds for sample in samples])
+    got = worker.run(head, [tap.node for tap in plan.spec.taps], [sample.feeds for sample in samples])
     step = differing_step(plan, samples, got)
     return replace(report, first_divergence={**report.first_divergence, "layer": step or "model input"})
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from pbcompile.models import LoadedModel, ModelTensor
 from pbcompile.plan import Plan, PlannedOutput
-from pbcompile.spec import InputSpec
+from pbcompile.spec import InputSpec, Spec
 from pbcompile.steps.decoding import decode
 from pbcompile.steps.postprocess import TopK
 from pbcompile.tensor_type import TensorType
@@ -22,9 +22,8 @@ def graft(plan: Plan, model: LoadedModel) -> Any:
     outputs in the plan's order, then the plan's taps.  Nodes are named after the spec: `image/02_normalize/…`,
     `model/…`, `top5/00_top_k/…`.
     """
-    signature = [tf.TensorSpec(item.fed.shape, item.fed.dtype, name=_argument(item.name)) for item in plan.spec.inputs]
 
-    @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=_signature(plan.spec), autograph=False)  # type: ignore[untyped-decorator]
     def fused(*fed: tf.Tensor) -> list[tf.Tensor]:
         ready, taps = {}, []
         for item, x in zip(plan.spec.inputs, fed, strict=True):
@@ -36,6 +35,20 @@ def graft(plan: Plan, model: LoadedModel) -> Any:
         return [tensor for output in plan.outputs for tensor in postprocess(given[output.source], output)] + taps
 
     return fused.get_concrete_function()
+
+
+def graft_preprocessing(spec: Spec) -> Any:
+    """The steps alone: a concrete function from the spec's inputs to its taps."""
+
+    @tf.function(input_signature=_signature(spec), autograph=False)  # type: ignore[untyped-decorator]
+    def prepared(*fed: tf.Tensor) -> list[tf.Tensor]:
+        return [stage for item, x in zip(spec.inputs, fed, strict=True) for stage in preprocess(x, item)]
+
+    return prepared.get_concrete_function()
+
+
+def _signature(spec: Spec) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec(item.fed.shape, item.fed.dtype, name=_argument(item.name)) for item in spec.inputs]
 
 
 def _argument(name: str) -> str:

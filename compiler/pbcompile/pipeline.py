@@ -55,7 +55,7 @@ def build(spec: Spec, stages: Stages) -> Compiled:
         plan = make_plan(spec, model.inputs, model.outputs)
     with stages("trace and freeze"):
         inputs, outputs = [item.name for item in spec.inputs], list(plan.output_types)
-        frozen = freeze(graft(plan, model), inputs, [*outputs, *(tap.node for tap in plan.taps)])
+        frozen = freeze(graft(plan, model), inputs, [*outputs, *(tap.node for tap in plan.spec.taps)])
     with stages("optimize"):
         graph = Graph.from_graph_def(frozen, inputs, outputs)
         report = optimize(graph, spec.level)

@@ -27,18 +27,6 @@ class PlannedOutput:
 
 
 @dataclass(frozen=True)
-class Tap:
-    """A place in the preprocessing that can be looked at: after step `index` of `input`, -1 before the first one.
-
-    node: the name that the frozen graph gives it.
-    """
-
-    input: str
-    index: int
-    node: str
-
-
-@dataclass(frozen=True)
 class Plan:
     """The spec and the model brought together.
 
@@ -50,18 +38,6 @@ class Plan:
     feeds: Mapping[str, InputSpec]
     targets: Mapping[str, ModelTensor]
     outputs: tuple[PlannedOutput, ...]
-
-    @property
-    def taps(self) -> tuple[Tap, ...]:
-        """Every place that can be looked at, in order; the last one of an input is what reaches the model.
-
-        The steps that a vector of images goes through one by one are inside a loop, where no tap reaches.
-        """
-        return tuple(
-            Tap(item.name, index, f"pbcompile/tap/{position}/{index + 1}")
-            for position, item in enumerate(self.spec.inputs)
-            for index in range(item.first_batched - 1, len(item.preprocess))
-        )
 
     @property
     def output_types(self) -> dict[str, TensorType]:

@@ -129,7 +129,7 @@ def differing_step(plan: Plan, samples: Sequence[Sample], tapped: Sequence[Mappi
     tapped: the plan's taps by node name, for each sample.
     """
     for item in plan.spec.inputs:
-        taps = [tap for tap in plan.taps if tap.input == item.name]
+        taps = [tap for tap in plan.spec.taps if tap.input == item.name]
         types = (item.entry, *item.types)
         wanted = [stages_reference(item, sample.feeds[item.name]) for sample in samples]
         for position, tap in enumerate(taps):

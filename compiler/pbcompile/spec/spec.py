@@ -77,6 +77,18 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class Tap:
+    """A place in the preprocessing that can be looked at: after step `index` of `input`, -1 before the first one.
+
+    node: the name that the frozen graph gives it.
+    """
+
+    input: str
+    index: int
+    node: str
+
+
+@dataclass(frozen=True)
 class OutputSpec:
     """One output of the artifact: a model output (`source`, its Keras name; None is the only one) and its steps."""
 
@@ -116,6 +128,18 @@ class Spec:
     def folder(self) -> Path:
         """The folder that the spec's paths are relative to."""
         return self.path.parent
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """Every place that can be looked at, in order; the last one of an input is what reaches the model.
+
+        The steps that a vector of images goes through one by one are inside a loop, where no tap reaches.
+        """
+        return tuple(
+            Tap(item.name, index, f"pbcompile/tap/{position}/{index + 1}")
+            for position, item in enumerate(self.inputs)
+            for index in range(item.first_batched - 1, len(item.preprocess))
+        )
 
     def canonical_json(self) -> str:
         """The document with sorted keys and no spaces: what the artifact's contract holds and hashes."""

@@ -1,0 +1,128 @@
+"""`preview`: what one image looks like after every step, in the graph and by the real libraries."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from pbcompile.errors import Problem, SpecError
+from pbcompile.freeze import freeze
+from pbcompile.gate import write_head
+from pbcompile.graft import graft_preprocessing
+from pbcompile.reference.program import stages_reference
+from pbcompile.samples import feed_from_files, make_samples
+from pbcompile.session import Artifact
+from pbcompile.spec import InputSpec, Spec, VerifySpec
+from pbcompile.tensor_type import TensorType
+
+Array = npt.NDArray[Any]
+CELL = 240
+MARGIN = 12
+TEXT = 46
+LEFT = 96
+ROWS = ("graph", "library", "difference")
+
+
+def preview(spec: Spec, image: Path, name: str | None = None) -> tuple[bytes, list[dict[str, Any]]]:
+    """A PNG with one column per step, and the same as data: step, type, largest difference, differing fraction.
+
+    name: the input to look at, where the spec has several.  Raises SpecError for an input that is no image, and for
+    an image that cannot be read.
+    """
+    item = _choose(spec, name)
+    feeds = dict(make_samples(replace(spec, verify=VerifySpec()))[0].feeds)
+    feeds[item.name] = feed_from_files(item, [image], np.random.default_rng(0))
+    try:
+        wanted = stages_reference(item, feeds[item.name])
+    except ValueError as error:
+        raise SpecError(Problem("image-unreadable", f"{image} cannot be preprocessed: {error}", item.pointer)) from None
+    got = _run_graph(spec, item, feeds)
+    types = (item.entry, *item.types)[item.first_batched :]
+    names = ["as fed", *(step.op for step in item.preprocess)][item.first_batched :]
+    rows = []
+    for step, given, here, there in zip(names, types, got, wanted, strict=True):
+        difference = np.abs(here.astype(np.float64) - there)
+        rows.append(
+            {
+                "step": step,
+                "type": f"{here.dtype} {list(here.shape)} {given.channels}".rstrip(),
+                "max_difference": float(difference.max(initial=0.0)),
+                "differing_fraction": float(np.mean(difference > 0)) if difference.size else 0.0,
+            }
+        )
+    return _draw(rows, types, got, wanted), rows
+
+
+def _choose(spec: Spec, name: str | None) -> InputSpec:
+    images = [item for item in spec.inputs if item.kind != "tensor"]
+    if name is not None:
+        images = [item for item in images if item.name == name]
+    if len(images) != 1:
+        hint = "its images: " + ", ".join(item.name for item in spec.inputs if item.kind != "tensor")
+        said = f'the spec has no image input "{name}"' if name else f"the spec has {len(images)} image inputs"
+        raise SpecError(Problem("input-unknown", said, "/inputs", f"say --input NAME; {hint}"))
+    return images[0]
+
+
+def _run_graph(spec: Spec, item: InputSpec, feeds: dict[str, Any]) -> list[Array]:
+    taps = spec.taps
+    inputs = [other.name for other in spec.inputs]
+    frozen = freeze(graft_preprocessing(spec), inputs, [tap.node for tap in taps])
+    with tempfile.TemporaryDirectory() as folder:
+        head = Artifact(write_head(spec, frozen, Path(folder, "steps.pb")), inputs)
+        wanted = [tap.node for tap in taps if tap.input == item.name]
+        got = head.run(feeds, wanted)
+        head.close()
+    return [got[node] for node in wanted]
+
+
+def _draw(
+    rows: Sequence[dict[str, Any]], types: Sequence[TensorType], got: Sequence[Array], wanted: Sequence[Array]
+) -> bytes:
+    width = LEFT + len(rows) * (CELL + MARGIN)
+    sheet = Image.new("RGB", (width, TEXT + len(ROWS) * (CELL + MARGIN)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, word in enumerate(ROWS):
+        pen.text((MARGIN, TEXT + place * (CELL + MARGIN) + CELL // 2), word, fill="black")
+    for column, (row, given, here, there) in enumerate(zip(rows, types, got, wanted, strict=True)):
+        left = LEFT + column * (CELL + MARGIN)
+        equal = f"differs by {row['max_difference']:.3g}" if row["max_difference"] else "equal"
+        pen.text((left, 4), f"{column}  {row['step']}\n{row['type']}\n{equal}", fill="black")
+        first, second = _pictures(given, here, there)
+        apart = np.abs(first - second)  # in grey levels; less than one is shown as none, more is stretched
+        for place, values in enumerate((first, second, apart / max(apart.max(initial=0.0), 1.0) * 255)):
+            sheet.paste(_thumbnail(values, given), (left, TEXT + place * (CELL + MARGIN)))
+    data = io.BytesIO()
+    sheet.save(data, "PNG")
+    return data.getvalue()
+
+
+def _pictures(given: TensorType, *batches: Array) -> list[Array]:
+    """Values as grey levels 0..255, by the range that is known or found."""
+    low, high = given.range or (min(float(b.min()) for b in batches), max(float(b.max()) for b in batches))
+    return [(batch.astype(np.float64) - low) / ((high - low) or 1.0) * 255 for batch in batches]
+
+
+def _thumbnail(batch: Array, given: TensorType) -> Image.Image:
+    """The first image of a batch in a cell; what is no image becomes a grey strip."""
+    x = batch[0] if batch.ndim > 1 else batch
+    if given.layout == "NCHW":
+        x = np.moveaxis(x, 0, -1)
+    if not given.is_image:
+        x = np.atleast_2d(x.reshape(x.shape[0], -1) if x.ndim > 1 else x)[..., np.newaxis]
+    x = np.clip(np.rint(x), 0, 255).astype(np.uint8)
+    x = x[..., :3] if x.shape[-1] >= 3 else x[..., 0]
+    if x.ndim == 3 and given.channels.startswith("BGR"):
+        x = x[..., ::-1]
+    picture = Image.fromarray(np.ascontiguousarray(x)).convert("RGB")
+    scale = min(CELL / picture.width, CELL / picture.height)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
