@@ -34,6 +34,22 @@ class DefaultToCompile(click.Group):
         return super().parse_args(ctx, args)
 
 
+class WordLists(click.Command):
+    """`--against a b` is `--against a --against b`, for every option that may be repeated."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the option's name before each further word; the words end at the next option."""
+        repeated = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
+        spread, option = [], ""
+        for before, word in zip(["", *args], args, strict=False):
+            if word.startswith("-"):
+                option = word if word in repeated else ""
+            elif option and before != option:
+                spread.append(option)
+            spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
 @click.group(cls=DefaultToCompile, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="pbcompile")
 def cli() -> None:
@@ -160,6 +176,51 @@ def inspect_command(file: Path, use_json: bool) -> None:
         _print_json(report)
     else:
         _print_inspected(report)
+
+
+@cli.command("bench", cls=WordLists)
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--pb", type=click.Path(path_type=Path), help="The artifact, instead of the spec's.")
+@click.option("--against", multiple=True, metavar="NAME...", help="Other runtimes: openvino, onnxruntime, litert, ...")
+@click.option("--batch", "batches", multiple=True, type=click.IntRange(1), metavar="N...", default=(1, 8),
+              show_default=True, help="How many images at once, for the throughput.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(1), help="For every program alike; all CPUs where left out.")
+@click.option("--seconds", type=click.FloatRange(1), default=60.0, show_default=True, help="The most that is measured.")
+@click.option("--grappler", type=click.Choice(("on", "off")), default="on", show_default=True,
+              help="Whether TensorFlow may optimize graphs as it loads them.")  # fmt: skip
+@as_json
+def bench_command(
+    spec: Path,
+    pb: Path | None,
+    against: tuple[str, ...],
+    batches: tuple[int, ...],
+    threads: int | None,
+    seconds: float,
+    grappler: str,
+    use_json: bool,
+) -> None:
+    """Time the artifact of SPEC against the programs that it replaces, each in a process of its own."""
+    from pbcompile.check import check_spec
+    from pbcompile.spec import load_spec
+
+    loaded = load_spec(spec)
+    check_spec(loaded)
+    with _progress("measuring") as progress:
+        progress("start TensorFlow", 0, 1)
+        import_tensorflow()
+        progress("start TensorFlow", 1, 1)
+        from pbcompile.bench.benchmark import bench_spec
+        from pbcompile.bench.table import render
+
+        found = bench_spec(
+            loaded, pb, against=against, batches=batches, seconds=seconds, threads=threads,
+            grappler=grappler == "on", progress=progress,
+        )  # fmt: skip
+    report = found.as_json()
+    if use_json:
+        _print_json(report)
+    else:
+        click.echo(render(report))
 
 
 @cli.command("schema")
