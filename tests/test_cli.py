@@ -141,8 +141,18 @@ WRONG_SPECS = {
         'wrong.json:1:198: output-unknown at /outputs/p/from: the model has no output "score"',
         "its outputs: scores",
     ),
-    "model that is a text file": ({"model": "text.h5"}, 3, "text.h5", ""),
-    "model that is missing": ({"model": "none.h5"}, 2, "none.h5", ""),
+    "model that is a text file": (
+        {"model": "text.h5"},
+        3,
+        "wrong.json:1:25: model-unreadable at /model: text.h5 is not a model file: it starts with 'this is a text file'",
+        "hint: give a Keras .h5 or .keras file, an architecture .json with weights, or a SavedModel directory",
+    ),
+    "model that is missing": (
+        {"model": "none.h5"},
+        2,
+        "wrong.json:1:25: file-missing at /model: there is no file none.h5",
+        "",
+    ),
     "wrong number of channels": (
         {"inputs": {"image": {"channels": "GRAY", "shape": [None, 24, 24, 1]}}},
         2,

@@ -10,13 +10,14 @@ from pbcompile.spec import InputSpec, Spec, emitted_names
 from pbcompile.tensor_type import TensorType
 
 
-def check_spec(spec: Spec) -> dict[str, Any]:
+def check_spec(spec: Spec, *, needs_model: bool = False) -> dict[str, Any]:
     """The pipeline as data; never imports TensorFlow.
 
-    Binds inputs and outputs to the model's where its file says them without TensorFlow.  Raises SpecError.
+    Binds inputs and outputs to the model's where its file says them without TensorFlow.  A model that is not there
+    is an error only where it is needed.  Raises SpecError and ModelError.
     """
     with spec.text.locating():
-        model = describe_model(spec.model) if spec.model.path.exists() else None
+        model = describe_model(spec.model) if needs_model or spec.model.path.exists() else None
         plan = make_plan(spec, model.inputs, model.outputs, is_built=False) if model else None
     return {
         "spec": str(spec.path),

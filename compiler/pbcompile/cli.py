@@ -70,7 +70,7 @@ def compile_command(spec: Path, output: Path | None, no_verify: bool, use_json: 
     from pbcompile.spec import load_spec
 
     loaded = load_spec(spec)
-    check_spec(loaded)  # before TensorFlow starts: what the files alone say is told at once
+    check_spec(loaded, needs_model=True)  # before TensorFlow starts: what the files alone say is told at once
     with _progress("compiling") as progress:
         progress("start TensorFlow", 0, 1)
         import_tensorflow()
@@ -115,7 +115,7 @@ def verify_command(spec: Path, pb: Path | None, images: str | None, use_json: bo
     loaded = load_spec(spec)
     if images is not None:
         loaded = replace(loaded, verify=replace(loaded.verify, images=str(Path(images).absolute())))
-    check_spec(loaded)
+    check_spec(loaded, needs_model=True)
     with _progress("verifying") as progress:
         progress("start TensorFlow", 0, 1)
         import_tensorflow()

@@ -74,9 +74,10 @@ class _Loader:
                 groups.setdefault(stem, []).append((number, name))
         specs: dict[str, list[LayerSpec]] = {}
         for spec in network.layers:
-            if spec.class_name != "InputLayer" and getattr(
-                self.layers[id(spec)], "weights", ()
-            ):  # an operation, such as x * 2, has none
+            if spec.class_name == "InputLayer":
+                continue
+            layer: Any = self.layers[id(spec)]
+            if getattr(layer, "weights", None):  # an operation, such as x * 2, has none
                 specs.setdefault(snake_case(_class_in_file(spec)), []).append(spec)
         for stem in sorted({*groups, *specs}):
             found, wanted = sorted(groups.get(stem, [])), specs.get(stem, [])
