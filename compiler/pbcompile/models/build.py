@@ -11,7 +11,7 @@ import keras
 
 from pbcompile.errors import ModelError
 from pbcompile.models.architecture import LayerSpec, Network, Ref, check_shape, references
-from pbcompile.models.legacy import Repairs
+from pbcompile.models.legacy import RECURRENT, Repairs
 from pbcompile.models.loaded import ModelSource
 from pbcompile.models.replacements import REPLACEMENTS, ChannelsFirst, StepsLayer
 from pbcompile.models.tensorflow_calls import OPS, FunctionLayer, OpLayer, find_function, parse_node_def
@@ -276,6 +276,9 @@ class Builder:
 
     def _called(self, spec: LayerSpec, layer: keras.Layer, args: Any, kwargs: Any, index: int) -> list[Any]:
         kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        if spec.class_name in RECURRENT and args and isinstance(args[0], list) and len(args[0]) > 1:
+            # Keras 2 wrote a recurrent layer's initial state behind its input.
+            args, kwargs = [args[0][0]], {**kwargs, "initial_state": args[0][1:]}
         try:
             if id(spec) in self._channels_first and len(args) == 1 and len(args[0].shape) > 2:
                 return [self._turned(spec, layer, args[0], index)]

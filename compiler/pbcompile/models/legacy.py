@@ -357,7 +357,7 @@ def _zero_padding(layer: _Layer) -> None:
 
 
 def _upsampling(layer: _Layer) -> None:
-    old = layer.era.version < (2, 3) and not layer.era.tf
+    old = layer.era.version < (2, 4) and not layer.era.tf
     if old and layer.config.get("interpolation") == "bilinear":
         layer.class_name = "CornerBilinearUpSampling"
         size = layer.config.get("size", [2, 2])
@@ -365,7 +365,7 @@ def _upsampling(layer: _Layer) -> None:
         layer.config.pop("interpolation")
         layer.config["size"] = [size, size] if isinstance(size, int) else size
         layer.config["channels_first"] = first
-        layer.note("UpSampling2D bilinear kept as Keras before 2.3 had it: samples at corners")
+        layer.note("UpSampling2D bilinear kept as Keras before 2.4 had it: samples at corners")
 
 
 def _merge(layer: _Layer) -> None:

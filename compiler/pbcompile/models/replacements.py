@@ -37,6 +37,32 @@ class StepsLayer(keras.layers.Layer):  # type: ignore[misc]
         return x
 
 
+class TimeDistributed(keras.layers.Layer):  # type: ignore[misc]
+    """A layer at every time step: all steps of all samples as one batch.
+
+    Keras runs it step by step; and Keras 3.15 takes the batch size for the number of steps where that is open.
+    """
+
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.layer = layer
+        self.supports_masking = True
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        if not self.layer.built:
+            self.layer.build((None, *input_shape[2:]))
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        shape = self.layer.compute_output_shape((None, *input_shape[2:]))
+        return (input_shape[0], input_shape[1], *shape[1:])
+
+    def call(self, x: Any) -> Any:
+        flat = tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], 0))
+        y = self.layer(tf.ensure_shape(flat, [None, *x.shape[2:]]), training=False)
+        y = tf.reshape(y, tf.concat([tf.shape(x)[:2], tf.shape(y)[1:]], 0))
+        return tf.ensure_shape(y, self.compute_output_shape(x.shape))
+
+
 class ThresholdedReLU(keras.layers.Layer):  # type: ignore[misc]
     """x where x > theta, else 0 (Keras 1.0 to 2.15)."""
 
@@ -244,7 +270,7 @@ class FixedSizeDeconvolution(keras.layers.Layer):  # type: ignore[misc]
 
 
 class CornerBilinearUpSampling(keras.layers.Layer):  # type: ignore[misc]
-    """`UpSampling2D(interpolation="bilinear")` of Keras 2.2, on TensorFlow 1: samples at corners, not at centres."""
+    """`UpSampling2D(interpolation="bilinear")` of Keras 2.2 and 2.3: samples at corners, not at centres."""
 
     def __init__(self, size: Sequence[int] = (2, 2), **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -294,6 +320,7 @@ class ChannelsFirst(keras.layers.Layer):  # type: ignore[misc]
 
 
 REPLACEMENTS: Mapping[str, type[keras.layers.Layer]] = {
+    "TimeDistributed": TimeDistributed,
     "ThresholdedReLU": ThresholdedReLU,
     "SampleNormalization": SampleNormalization,
     "BatchStatisticsNormalization": BatchStatisticsNormalization,

@@ -57,6 +57,8 @@ def converted(
         made = _from_keras1(spec, made, shapes)
     if era.backend == "theano" and spec.class_name in CONVOLUTIONS:
         repairs.note("kernels flipped, as Theano convolves", spec.name)
+        if spec.config.get("padding") == "same" and set(np.ravel(spec.config.get("strides", 1))) != {1}:
+            repairs.note("padding same with strides as TensorFlow has it, and Theano pads evenly", spec.name)
         count = 2 if spec.class_name == "ConvLSTM2D" else 1
         made = [flipped(array) if i < count else array for i, array in enumerate(made)]
     if spec.class_name in ("LSTM", "GRU") and made:
