@@ -78,7 +78,7 @@ def _resize_opencv(image: np.ndarray, target: tuple[int, int], method: str) -> n
 
 
 def _resize_pillow(image: np.ndarray, target: tuple[int, int], method: str) -> np.ndarray:
-    return _by_pillow(image, lambda picture: picture.resize((target[1], target[0]), PILLOW_METHODS[method]))
+    return by_pillow(image, lambda picture: picture.resize((target[1], target[0]), PILLOW_METHODS[method]))
 
 
 def _resize_pillow_in_the_other_order(image: np.ndarray, target: tuple[int, int], method: str) -> np.ndarray:
@@ -97,10 +97,10 @@ def _resize_pillow_in_the_other_order(image: np.ndarray, target: tuple[int, int]
         resized = picture.resize(halfway, PILLOW_METHODS[method]).resize((columns, rows), PILLOW_METHODS[method])
         return resized.convert(mode) if resized.mode != mode else resized
 
-    return _by_pillow(image, both)
+    return by_pillow(image, both)
 
 
-def _by_pillow(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+def by_pillow(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     """RGB and RGBA as one picture, everything else (gray, float32) channel by channel."""
     if image.dtype == np.uint8 and image.shape[2] in (3, 4):
         return np.asarray(change(Image.fromarray(image)))

@@ -21,6 +21,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 """The methods that each library has."""
 
+LIBRARIES = tuple(sorted(METHODS))
 ALL_METHODS = ("nearest", "linear", "cubic", "area", "lanczos", "box", "hamming")
 
 
@@ -44,6 +45,16 @@ def check_dtype(step: Step, given: TensorType, like: str) -> None:
         raise step.fail(
             f"resize like {like} takes {' or '.join(dtypes)}, and is given {given}", hint="cast before this step"
         )
+
+
+def resized_type(given: TensorType, size: tuple[int | None, int | None], method: str, like: str) -> TensorType:
+    """`given` resized: tensorflow makes float32 but for `nearest`; what is not clipped may leave its range."""
+    emitted = given.with_size(*size)
+    if like == "tensorflow" and method != "nearest":
+        emitted = replace(emitted, dtype="float32")
+    if method in ("cubic", "lanczos") and emitted.is_float:
+        emitted = replace(emitted, range=None)
+    return emitted
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ class Resize(Step):
             "description": "How pixels are mixed; which there are depends on `like`.",
         },
         "like": {
-            "enum": ["opencv", "pillow", "pillow-12", "tensorflow"],
+            "enum": list(LIBRARIES),
             "description": "The library whose pixels are meant.  pillow-12 is Pillow 9 to 12, which always mixes columns "
             "before rows; pillow is 13, which starts with the rows where far more of them go than columns.",
         },
@@ -101,13 +112,7 @@ class Resize(Step):
         check_dtype(self, given, self.like)
         if self.antialias and self.like != "tensorflow":
             raise self.fail(f'"antialias" is a choice of tensorflow only, and "like" is "{self.like}"', "antialias")
-        emitted = given.with_size(*self.target(*given.size))
-        if self.like == "tensorflow" and self.method != "nearest":
-            overshoots = self.method in ("cubic", "lanczos")
-            emitted = replace(emitted, dtype="float32", range=None if overshoots else emitted.range)
-        elif given.is_float and self.method in ("cubic", "lanczos"):
-            emitted = replace(emitted, range=None)
-        return emitted
+        return resized_type(given, self.target(*given.size), self.method, self.like)
 
     def target(self, height: int | None, width: int | None) -> tuple[int | None, int | None]:
         """The size that an image of `height` × `width` gets."""

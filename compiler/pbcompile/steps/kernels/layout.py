@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from pbcompile.steps.kernels.sizes import Extent, is_fixed, make_table
@@ -23,9 +24,9 @@ def pad_constant(x: tf.Tensor, borders: Sequence[tuple[Extent, Extent]], values:
     """[N, H, W, C] with (before, after) rows and columns filled with one number or one per channel."""
     paddings = _paddings(borders)
     if len(set(values)) == 1:
-        return tf.pad(x, paddings, constant_values=tf.constant(values[0], x.dtype))
+        return tf.pad(x, paddings, constant_values=tf.constant(np.asarray(values[0], x.dtype.as_numpy_dtype)))
     # PadV2 fills with one number only: several are laid around the image as blocks.
-    fill = tf.constant(list(values), x.dtype)
+    fill = tf.constant(np.asarray(values, x.dtype.as_numpy_dtype))
     for axis, (before, after) in enumerate(borders, start=1):
         shape = tf.unstack(tf.shape(x))
         blocks = [

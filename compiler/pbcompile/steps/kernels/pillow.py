@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -63,46 +64,81 @@ FILTERS: dict[str, tuple[Callable[[tf.Tensor], tf.Tensor], float]] = {
 """Each method's filter, in float64, and how far it reaches."""
 
 
-def resize(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], method: str, is_old: bool) -> tf.Tensor:
-    """uint8 or float32 [N, H, W, C] of `size`, resized to `target`; 4 channels are colours and alpha.
+Box = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+"""From (height, width, rows, columns) float32 [2, 2]: the part of the source to resize, (start, stop) of each side."""
+
+
+def whole_image(height: tf.Tensor, width: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """The box of a plain resize."""
+    del rows, columns
+    return tf.cast(tf.stack([[0, height], [0, width]]), tf.float32)
+
+
+def resize(
+    x: tf.Tensor,
+    size: Sequence[Extent],
+    target: Sequence[Extent],
+    method: str,
+    is_old: bool,
+    box: Box = whole_image,
+) -> tf.Tensor:
+    """uint8 or float32 [N, H, W, C] of `size`, the part in `box` resized to `target`; 4 channels are RGBA.
 
     `is_old`: the order of Pillow 9 to 12, width first.
     """
     if method == "nearest":
-        return _nearest(x, size, target)
+        return _nearest(x, size, target, box)
     if x.shape[3] == 4 and x.dtype == tf.uint8:
         # an image that keeps its size is copied, so its colours are not multiplied and divided again
-        is_same = tf.equal(size[0], target[0]) & tf.equal(size[1], target[1])
-        resized = _resample(tf.where(is_same, x, _to_premultiplied(x)), size, target, method, is_old)
+        (is_same,) = make_table(lambda *extents: [_keeps_size(box, *extents)], *size, *target)
+        resized = _resample(tf.where(is_same, x, _to_premultiplied(x)), size, target, method, is_old, box)
         return tf.where(is_same, resized, _from_premultiplied(resized))
-    return _resample(x, size, target, method, is_old)
+    return _resample(x, size, target, method, is_old, box)
 
 
-def _nearest(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
+def _keeps_size(box: Box, height: tf.Tensor, width: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    same = whole_image(rows, columns, rows, columns)
+    return tf.reduce_all(
+        tf.equal(box(height, width, rows, columns), same) & tf.equal(whole_image(height, width, 0, 0), same)
+    )
+
+
+def _span(box: Box, axis: Extent, extents: Sequence[tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    """Size, target, and start and stop of the box (float64) along `axis`: 0 the height, 1 the width."""
+    edges = tf.cast(tf.gather(box(*extents), axis), tf.float64)
+    return tf.gather(tf.stack(extents[:2]), axis), tf.gather(tf.stack(extents[2:]), axis), edges[0], edges[1]
+
+
+def _nearest(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], box: Box) -> tf.Tensor:
     """ImagingScaleAffine: places are found by adding the scale again and again, in double."""
 
-    def table(size: tf.Tensor, target: tf.Tensor) -> Sequence[tf.Tensor]:
-        scale = divide(tf.cast(size, tf.float64), tf.cast(target, tf.float64))
-        steps = tf.where(tf.range(target) > 0, scale + tf.zeros([target], tf.float64), scale * 0.5)
+    def table(axis: int, *extents: tf.Tensor) -> Sequence[tf.Tensor]:
+        size, target, start, stop = _span(box, axis, extents)
+        scale = divide(stop - start, tf.cast(target, tf.float64))
+        first = settled(start + settled(scale * 0.5))
+        steps = tf.where(tf.range(target) > 0, scale + tf.zeros([target], tf.float64), first)
         return [tf.minimum(tf.cast(tf.cumsum(steps), tf.int32), size - 1)]
 
     for axis in (0, 1):
-        (index,) = make_table(table, size[axis], target[axis])
+        (index,) = make_table(functools.partial(table, axis), *size, *target)
         x = tf.gather(x, index, axis=axis + 1)
     return x
 
 
-def coefficients(size: tf.Tensor, target: tf.Tensor, method: str) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def coefficients(
+    method: str, size: tf.Tensor, target: tf.Tensor, start: tf.Tensor, stop: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """precompute_coeffs: int32 [target, K] source indices, whether each is used, and its float64 weight."""
     function, reach = FILTERS[method]
-    scale = divide(tf.cast(size, tf.float64), tf.cast(target, tf.float64))
+    extent = tf.cast(tf.cast(stop - start, tf.float32), tf.float64)  # a difference of two float in C
+    scale = divide(extent, tf.cast(target, tf.float64))
     widening = tf.maximum(scale, 1.0)
     support = reach * widening
-    center = settled((tf.cast(tf.range(target), tf.float64) + 0.5) * scale)
+    center = settled(start + settled((tf.cast(tf.range(target), tf.float64) + 0.5) * scale))
     first = tf.maximum(tf.cast(settled(center - support) + 0.5, tf.int32), 0)  # casts cut off the fraction, as in C
-    stop = tf.minimum(tf.cast(settled(center + support) + 0.5, tf.int32), size)
-    source = first[:, tf.newaxis] + tf.range(tf.reduce_max(stop - first))
-    used = source < stop[:, tf.newaxis]
+    end = tf.minimum(tf.cast(settled(center + support) + 0.5, tf.int32), size)
+    source = first[:, tf.newaxis] + tf.range(tf.reduce_max(end - first))
+    used = source < end[:, tf.newaxis]
     offset = settled(settled(tf.cast(source, tf.float64) - center[:, tf.newaxis]) + 0.5)
     weight = function(settled(offset * divide(tf.ones_like(widening), widening)))
     weight = tf.where(used, weight, tf.zeros_like(weight))
@@ -110,7 +146,9 @@ def coefficients(size: tf.Tensor, target: tf.Tensor, method: str) -> tuple[tf.Te
     return source, used, weight / tf.where(tf.equal(total, 0.0), tf.ones_like(total), total)
 
 
-def _resample(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], method: str, is_old: bool) -> tf.Tensor:
+def _resample(
+    x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], method: str, is_old: bool, box: Box
+) -> tf.Tensor:
     """ImagingResample: along one side and then along the other, rounded in between to the dtype of `x`.
 
     uint8: int32 sums of pixels and weights in 22-bit fixed point, (sum + 2²¹) >> 22, clipped.  float32: float64 sums.
@@ -118,8 +156,8 @@ def _resample(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], me
     """
     is_integer = x.dtype == tf.uint8
 
-    def table(size: tf.Tensor, target: tf.Tensor) -> Sequence[tf.Tensor]:
-        source, used, weight = coefficients(size, target, method)
+    def table(axis: Extent, *extents: tf.Tensor) -> Sequence[tf.Tensor]:
+        source, used, weight = coefficients(method, *_span(box, axis, extents))
         if is_integer:
             scaled = weight * float(1 << PRECISION_BITS)
             weight = tf.cast(tf.where(scaled < 0.0, scaled - 0.5, scaled + 0.5), tf.int32)
@@ -131,22 +169,16 @@ def _resample(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], me
         level = tf.bitwise.right_shift(total + (1 << (PRECISION_BITS - 1)), PRECISION_BITS)
         return tf.cast(tf.clip_by_value(level, 0, 255), tf.uint8)
 
-    def along(have: Extent, want: Extent) -> Taps:
-        places, weights = make_table(table, have, want)
-        return Taps(places, weights, have, want)
+    def along(axis: Extent) -> Taps:
+        places, weights = make_table(functools.partial(table, axis), *size, *target)
+        if isinstance(axis, int):
+            return Taps(places, weights, size[axis], target[axis])
+        return Taps(places, weights, tf.gather(tf.stack(list(size)), axis), tf.gather(tf.stack(list(target)), axis))
 
+    is_width_first = True if is_old else _is_width_first(size, target)
+    first_axis = int(is_width_first) if isinstance(is_width_first, bool) else tf.cast(is_width_first, tf.int32)
     dtype = tf.int32 if is_integer else tf.float64
-    if is_fixed(*size, *target) or is_old:
-        is_width_first = is_old or _is_width_first(size, target)
-        rows, columns = along(size[0], target[0]), along(size[1], target[1])
-        first, second = (columns, rows) if is_width_first else (rows, columns)
-        return rounded(weigh_both(x, first, second, is_width_first, rounded, dtype))
-    is_width_first = _is_width_first(size, target)
-    first, second = (
-        along(tf.where(is_width, size[1], size[0]), tf.where(is_width, target[1], target[0]))
-        for is_width in (is_width_first, tf.logical_not(is_width_first))
-    )
-    return rounded(weigh_both(x, first, second, is_width_first, rounded, dtype))
+    return rounded(weigh_both(x, along(first_axis), along(1 - first_axis), is_width_first, rounded, dtype))
 
 
 def _is_width_first(size: Sequence[Extent], target: Sequence[Extent]) -> Extent:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from pbcompile.steps.kernels import opencv, pillow
-from pbcompile.steps.kernels.sizes import Extent, is_fixed
+from pbcompile.steps.kernels import framing, opencv, pillow
+from pbcompile.steps.kernels.layout import crop, pad_constant
+from pbcompile.steps.kernels.sizes import Extent, is_fixed, make_extents
 
 TENSORFLOW_METHODS = {
     "nearest": "nearest",
@@ -16,6 +17,30 @@ TENSORFLOW_METHODS = {
     "area": "area",
     "lanczos": "lanczos3",
 }
+
+
+def fit(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], method: str, like: str) -> tf.Tensor:
+    """[N, H, W, C] of `size`, its middle of the ratio of `target` resized to `target`."""
+    if like in ("pillow", "pillow-12"):
+        return pillow.resize(x, size, target, method, like == "pillow-12", framing.fit_box)
+    top, left, height, width = make_extents(framing.fit_crop, *size, *target)
+    return resize(crop(x, top, left, height, width), (height, width), target, method, like)
+
+
+def letterbox(
+    x: tf.Tensor,
+    size: Sequence[Extent],
+    frame: Sequence[int],
+    placement: Sequence[Extent],
+    fill: Sequence[float],
+    method: str,
+    like: str,
+) -> tf.Tensor:
+    """[N, H, W, C] of `size`, resized to and put where `placement` (rows, columns, top, left) says, in a frame of `fill`."""
+    rows, columns, top, left = placement
+    resized = resize(x, size, (rows, columns), method, like)
+    borders = [(top, frame[0] - rows - top), (left, frame[1] - columns - left)]
+    return pad_constant(resized, borders, fill)
 
 
 def resize(

@@ -37,6 +37,14 @@ def smallest(a: Extent, b: Extent) -> Extent:
     return min(a, b) if is_fixed(a, b) else tf.minimum(a, b)
 
 
+def make_extents(build: Callable[..., Sequence[tf.Tensor]], *extents: Extent) -> tuple[Extent, ...]:
+    """`build(*extents)`, scalar int32 tensors, as plain numbers where all extents are fixed."""
+    if not is_fixed(*extents):
+        return tuple(build(*(tf.convert_to_tensor(extent, tf.int32) for extent in extents)))
+    with tf.init_scope():
+        return tuple(int(value) for value in build(*(tf.constant(extent, tf.int32) for extent in extents)))
+
+
 def settled(x: tf.Tensor) -> tf.Tensor:
     """`x`, rounded here and now.
 
