@@ -77,6 +77,19 @@ def dense_in_batches(x):
     return tf.raw_ops.BatchMatMulV2(x=x, y=numbers(4, 8, seed=4)) * GAMMA + BETA
 
 
+def einsum(x):
+    return tf.raw_ops.Einsum(inputs=[x, numbers(4, 8, seed=4)], equation="nhwc,cd->nhwd") * GAMMA + BETA
+
+
+def einsum_transposed(x):
+    return tf.raw_ops.Einsum(inputs=[x, numbers(8, 4, seed=4)], equation="...c,dc->...d") * GAMMA + BETA
+
+
+def product(x):
+    """A product of two passes a scale to the side that is linear; the shift stays."""
+    return (tf.sigmoid(x[..., :1]) * conv(x)) * GAMMA
+
+
 def bias_between(x):
     return tf.nn.bias_add(conv(x), numbers(8, seed=5)) * GAMMA + BETA
 
@@ -97,7 +110,7 @@ def residual_branches(x):
 
 FIRES = [
     conv_nchw, depthwise, separable, transposed, conv3d, dilated_native, grouped, dense, dense_transposed,
-    dense_in_batches, bias_between, chain, uniform, residual_branches,
+    dense_in_batches, einsum, einsum_transposed, bias_between, chain, uniform, residual_branches,
 ]  # fmt: skip
 
 
@@ -129,6 +142,17 @@ def test_conv_golden():
 def test_shift_golden():
     """A shift right behind a convolution becomes its BiasAdd."""
     answers(lambda x: conv(x) + BETA, SHIFT, "fold_shift_into_bias", reduction=36)
+
+
+def test_scale_passes_a_product():
+    """sigmoid(a) · conv(b) · s: into the convolution."""
+    answers(product, SCALE, "fold_scale_through_product", reduction=48)
+
+
+def test_einsum_that_is_no_dense_layer():
+    """A diagonal, and one that sums over two axes."""
+    build = lambda x: tf.raw_ops.Einsum(inputs=[x, numbers(6, 4, 8)], equation="nhwc,wcd->nhd") * GAMMA  # noqa: E731
+    declines(build, SCALE, "is no dense layer")
 
 
 # ---- the numbered declines of fold-scale-into-conv

@@ -107,6 +107,22 @@ def test_two_readers_take_the_scale_each():
     assert "Mul" not in ops(graph)
 
 
+def test_hard_swish():
+    """x · relu6(x + 3) / 6: the division goes into the convolution behind."""
+
+    def build(x):
+        return conv(x * (tf.nn.relu6(x + 3.0) / 6.0))
+
+    graph = answers(build, SCALE, "forward_hard_swish", reduction=48)
+    assert sorted(ops(graph)) == ["AddV2", "Conv2D", "Mul", "Relu6"]
+
+
+def test_a_product_that_broadcasts():
+    """A uniform factor of the one channel that is multiplied with all."""
+    graph = answers(lambda x: conv(tf.exp(x) * (x[..., :1] * 0.5)), SCALE, "", reduction=48)
+    assert [node.op for node in graph].count("Mul") == 1
+
+
 # ---- the declines of fold-scale-forward
 
 

@@ -218,12 +218,14 @@ def bias_axis(graph: Graph, node: Node) -> int:
 
 
 def _scale_multiplication(graph: Graph, node: Node, load: Load) -> str:
-    """(x · c) · s = x · (c · s), and (x / c) · s = x · (s / c)."""
+    """(x · c) · s = x · (c · s), (x / c) · s = x · (s / c), and (a · b) · s = (a · s) · b."""
     side = constant_side(graph, node)
-    if side is None or (node.op == "RealDiv" and side == 0):
-        raise Decline(f'{node.op} "{node.name}" does not multiply by a constant')
-    constant = graph.exact(node.inputs[side])
+    if side is None:
+        return _into_either_side(graph, node, load, carry_scale)
+    if node.op == "RealDiv" and side == 0:
+        raise Decline(f'RealDiv "{node.name}" divides by its data')
     if node.op == "RealDiv":
+        constant = graph.exact(node.inputs[side])
         if not constant.all():
             raise Decline(f'{node.op} "{node.name}" divides by zero')
         numbers = load.numbers.shaped(len(dims(graph, node.name))) / constant
@@ -240,7 +242,7 @@ def _shift_addition(graph: Graph, node: Node, load: Load) -> str:
     """(x + c) + t = x + (c + t); (a + b) + t goes into either side."""
     side = 1 if node.op == "BiasAdd" else constant_side(graph, node)
     if side is None:
-        return _either_side(graph, node, load)
+        return _into_either_side(graph, node, load, carry_shift)
     if not graph.is_const(node.inputs[side]):
         raise Decline(f'the bias of "{node.name}" is no constant')
     _require_bias_axis(graph, node, load)
@@ -255,13 +257,14 @@ def _shift_addition(graph: Graph, node: Node, load: Load) -> str:
     return made
 
 
-def _either_side(graph: Graph, node: Node, load: Load) -> str:
+def _into_either_side(graph: Graph, node: Node, load: Load, carry: Carry) -> str:
+    """Into the first side that takes it; what is subtracted or divided by takes nothing."""
     reasons = []
-    for side, given in enumerate(node.inputs if node.op != "Sub" else node.inputs[:1]):
+    for side, given in enumerate(node.inputs if node.op not in ("Sub", "RealDiv") else node.inputs[:1]):
         mark = graph.mark()
         try:
             _require_same_shape(graph, node, given)
-            carried = carry_shift(graph, given, load.along(load.numbers))
+            carried = carry(graph, given, load.along(load.numbers))
         except Decline as decline:
             graph.undo(mark)
             reasons.append(str(decline))

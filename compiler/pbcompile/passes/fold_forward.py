@@ -132,7 +132,7 @@ class FoldOrderForward(_FoldForward):
     def rewrite(self, graph: Graph, match: Match) -> str:
         """The linear op with its weights in the other order."""
         node = match.root
-        if node.op not in ("Conv2D", "Conv3D", "MatMul", "BatchMatMulV2"):
+        if node.op not in ("Conv2D", "Conv3D", "MatMul", "BatchMatMulV2", "Einsum"):
             raise Decline(f'{node.op} "{node.name}" keeps its channels apart')
         pulled, channels = self.taken_out(graph, node)
         weights = graph.exact(node.inputs[LINEAR[node.op].weights])

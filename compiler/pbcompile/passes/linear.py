@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,10 +25,16 @@ LINEAR: Mapping[str, Ports] = {
     "Conv3DBackpropInputV2": Ports(data=2, weights=1),
     "MatMul": Ports(),
     "BatchMatMulV2": Ports(),
+    "Einsum": Ports(),
 }
 """Ops y = W·x that weights can be folded into."""
 
-CONVOLUTIONS = frozenset(op for op in LINEAR if not op.endswith(("MatMul", "MatMulV2")))
+CONVOLUTIONS = frozenset(op for op in LINEAR if "Conv" in op)
+
+DENSE_EQUATION = re.compile(
+    r"(?P<rows>[A-Za-z.]+)(?P<i>[A-Za-z]),(?:(?P=i)(?P<o>[A-Za-z])|(?P<ot>[A-Za-z])(?P=i))->(?P=rows)(?:(?P=o)|(?P=ot))"
+)
+"""`abc,cd->abd` or `abc,dc->abd`: an einsum that is a dense layer."""
 
 
 def channel_axis(graph: Graph, node: Node, tensor: str) -> int:
@@ -44,7 +51,17 @@ def weights_transposed(node: Node) -> bool:
     """Whether a matmul reads its weights as [out, in]."""
     if node.op == "MatMul":
         return bool(node.attr("transpose_b"))
+    if node.op == "Einsum":
+        found = _dense_equation(node)
+        return found is not None and found["ot"] is not None
     return node.op == "BatchMatMulV2" and bool(node.attr("adj_y"))
+
+
+def _dense_equation(node: Node) -> re.Match[str] | None:
+    found = DENSE_EQUATION.fullmatch(node.attr("equation").replace(" ", ""))
+    if found is None or (found["o"] or found["ot"]) in found["rows"] + found["i"] or found["i"] in found["rows"]:
+        return None
+    return found
 
 
 def require_foldable(graph: Graph, node: Node) -> None:
@@ -54,5 +71,7 @@ def require_foldable(graph: Graph, node: Node) -> None:
         raise Decline(f'the weights of {node.op} "{node.name}" are no constant')
     if (node.op == "MatMul" and node.attr("transpose_a")) or (node.op == "BatchMatMulV2" and node.attr("adj_x")):
         raise Decline(f'{node.op} "{node.name}" transposes its data')
+    if node.op == "Einsum" and _dense_equation(node) is None:
+        raise Decline(f'the equation of Einsum "{node.name}" is no dense layer')
     if node.op == "BatchMatMulV2" and len(graph.const(weights).shape) != 2:
         raise Decline(f'the weights of {node.op} "{node.name}" come in batches')

@@ -46,30 +46,29 @@ class Kind:
     passes: frozenset[str]
 
 
-def data_side(graph: Graph, node: Node) -> int:
-    """The input that carries the data: the one that is no constant, of two."""
-    if node.op in BINARY:
-        side = constant_side(graph, node)
-        if side is None:
-            raise Decline(f'{node.op} "{node.name}" has two data inputs')
-        return 1 - side
-    return 0
+def data_sides(graph: Graph, node: Node, kind: Kind) -> tuple[int, ...]:
+    """The inputs that may hold what is pulled: the one that is no constant; of a product of two, either."""
+    if node.op not in BINARY:
+        return (0,)
+    side = constant_side(graph, node)
+    if side is not None:
+        return (1 - side,)
+    return (0, 1) if node.op == "Mul" and kind is KINDS["scale"] else ()
 
 
 def find(graph: Graph, tensor: str, kind: Kind) -> Node | None:
-    """The nearest affine of this kind above `tensor`, through whatever has one data input."""
-    for _ in range(MAX_DEPTH):
-        node = graph.producer_of(tensor)
-        if tensor != node.name or not node.inputs:
-            return None
+    """The nearest affine of this kind above `tensor`, through what such an affine may pass."""
+    waiting, seen = [tensor], {tensor}
+    while waiting and len(seen) <= MAX_DEPTH:
+        node = graph.producer_of(at := waiting.pop())
+        if at != node.name or not node.inputs:
+            continue
         if kind.read(graph, node) is not None:
             return node
-        if node.op not in kind.passes:
-            return None
-        try:
-            tensor = node.inputs[data_side(graph, node)]
-        except Decline:
-            return None
+        if node.op in kind.passes:
+            above = [node.inputs[side] for side in data_sides(graph, node, kind)]
+            waiting += [given for given in above if given not in seen]
+            seen.update(above)
     return None
 
 
@@ -81,9 +80,16 @@ def pull(graph: Graph, tensor: str, kind: Kind, depth: int = 0) -> Pulled:
     found = kind.read(graph, node)
     if found is not None:
         return Pulled(*found, node)
-    side = data_side(graph, node)
     graph.require_sole_reader(node)
-    return kind.through(graph, node, side, pull(graph, node.inputs[side], kind, depth + 1))
+    declined = Decline(f'{node.op} "{node.name}" has two data inputs')
+    for side in data_sides(graph, node, kind):
+        mark = graph.mark()
+        try:
+            return kind.through(graph, node, side, pull(graph, node.inputs[side], kind, depth + 1))
+        except Decline as decline:
+            graph.undo(mark)
+            declined = decline
+    raise declined
 
 
 def with_input(graph: Graph, node: Node, side: int, tensor: str) -> str:
@@ -138,12 +144,21 @@ def _scale_through(graph: Graph, node: Node, side: int, pulled: Pulled) -> Pulle
         if np.abs(moved).max() > np.finfo(np.float32).max:
             raise Decline("a factor is so small that the shift before it overflows", pulled.source.name)
         return Pulled(with_constant(graph, node, side, pulled.tensor, moved), numbers, pulled.source)
+    if node.op == "Mul":  # (x · s) · y = (x · y) · s
+        if numbers.axis is not None and not _keeps_channels(graph, node, side, numbers.axis):
+            raise Decline(f'Mul "{node.name}" broadcasts its data', pulled.source.name)
+        return Pulled(with_input(graph, node, side, pulled.tensor), numbers, pulled.source)
     try:
         require_passes_scale(node, numbers)
         behind = COMMUTING[node.op].forth(graph, node, numbers)
     except Decline as decline:
         raise Decline(str(decline), pulled.source.name) from decline
     return Pulled(with_input(graph, node, side, pulled.tensor), behind, pulled.source)
+
+
+def _keeps_channels(graph: Graph, node: Node, side: int, axis: int) -> bool:
+    given, made = dims(graph, node.inputs[side]), dims(graph, node.name)
+    return len(given) == len(made) and given[axis] == made[axis]
 
 
 # ---- shifts -----------------------------------------------------------------------------------------------------
@@ -184,7 +199,7 @@ def _order_through(graph: Graph, node: Node, side: int, pulled: Pulled) -> Pulle
 
 
 KINDS: Mapping[str, Kind] = {
-    "scale": Kind(_read_scale, _scale_through, frozenset(COMMUTING) | ADDITIONS),
+    "scale": Kind(_read_scale, _scale_through, frozenset(COMMUTING) | ADDITIONS | {"Mul"}),
     "shift": Kind(_read_shift, _shift_through, frozenset(COMMUTING)),
     "order": Kind(order_of, _order_through, frozenset(COMMUTING) | ELEMENTWISE | BINARY | {"BiasAdd"}),
 }
