@@ -180,6 +180,47 @@ def test_the_gate_finds_one_changed_weight(convnet, monkeypatch, tmp_path) -> No
     assert not (tmp_path / "never.pb").exists()
 
 
+def test_the_gate_does_not_trust_our_own_reader(convnet, monkeypatch, tmp_path) -> None:
+    """A weight that our reader gets wrong is found, because Keras reads the file a second time."""
+    from pbcompile import pipeline
+
+    honest = pipeline.load_model
+
+    def careless(source: object) -> object:
+        model = honest(source)
+        kernel = model.keep_alive.get_layer("first").kernel
+        kernel.assign(kernel * 1.01)
+        return model
+
+    monkeypatch.setattr(pipeline, "load_model", careless)
+    spec = write(
+        convnet / "careless.json",
+        model="net.h5",
+        inputs={"image": {"channels": "RGB", "preprocess": [RESIZE | {"size": [16, 20]}]}},
+    )
+    with pytest.raises(pbcompile.ParityError, match='the output "first" is not the original'):
+        pbcompile.compile_spec(spec, tmp_path / "never.pb")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "who"), [("keras", "Keras 3"), ("h5", "Keras 3"), ("saved", "the SavedModel's own signature")]
+)
+def test_the_gate_says_who_answered_for_the_original(convnet, suffix, who) -> None:
+    if suffix == "saved":
+        import keras
+
+        keras.saving.load_model(convnet / "net.keras").export(convnet / "net.saved", verbose=False)
+    spec = write(
+        convnet / f"who_{suffix}.json",
+        model=f"net.{suffix}",
+        inputs={"image": {"channels": "RGB", "preprocess": [RESIZE | {"size": [16, 20]}]}},
+        verify={"count": 1},
+    )
+    report = pbcompile.compile_spec(spec).verify
+    assert report is not None
+    assert report.original.startswith(who)
+
+
 def test_two_inputs_of_different_kinds(tmp_path) -> None:
     import keras
     from keras import layers

@@ -283,7 +283,7 @@ def _print_compiled(report: Mapping[str, Any]) -> None:
 def _gate_lines(gate: Mapping[str, Any]) -> list[str]:
     """What the gate found, line by line."""
     word = "verified on" if gate["passed"] else "NOT the original on"
-    lines = [f"{word} {gate['samples']} samples against the original behind the real libraries:"]
+    lines = [f"{word} {gate['samples']} samples, against {gate['original']} behind the real libraries:"]
     for name, parity in gate["preprocess"].items():
         level, share = parity["max_level_difference"], parity["differing_fraction"]
         lines.append(f"  {name}: pixels differ by {level:.3g} levels in {share:.2%} of the values")

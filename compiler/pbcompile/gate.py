@@ -11,6 +11,7 @@ from typing import Any
 from pbcompile.diagnose import likely_cause
 from pbcompile.errors import Problem
 from pbcompile.graph import Graph, portable_graph_def, serialize
+from pbcompile.models.original import original_predict
 from pbcompile.passes import optimize
 from pbcompile.plan import Plan
 from pbcompile.result import Compiled
@@ -39,11 +40,12 @@ def run_gate(
             is_new = True
         else:
             is_new = False
-        expected = reference_answers(plan, made.model, samples, advance)
+        original, predict = original_predict(plan.spec.model, made.model)
+        expected = reference_answers(plan, predict, samples, advance)
         tapped = worker.run(head, list(final.values()), feeds)
         prepared = [{name: got[node] for name, node in final.items()} for got in tapped]
         outputs = worker.run(artifact, list(plan.output_types), feeds)
-        report = compare(plan, samples, expected, prepared, outputs, made.tolerance)
+        report = compare(plan, samples, expected, prepared, outputs, made.tolerance, original)
         if report.passed:
             return report
         if is_new:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pbcompile.errors import Problem, SpecError
-from pbcompile.models import LoadedModel
+from pbcompile.models.original import Predict
 from pbcompile.plan import Plan, PlannedOutput
 from pbcompile.reference.program import postprocess_reference, preprocess_reference, stages_reference
 from pbcompile.samples import Sample
@@ -68,10 +68,11 @@ class OutputParity:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What the gate found."""
+    """What the gate found.  `original` says who answered for the original model."""
 
     passed: bool
     samples: int
+    original: str
     preprocess: Mapping[str, PixelParity]
     outputs: Mapping[str, OutputParity]
     problems: tuple[Problem, ...]
@@ -82,6 +83,7 @@ class VerifyReport:
         return {
             "passed": self.passed,
             "samples": self.samples,
+            "original": self.original,
             "preprocess": {name: dict(vars(parity)) for name, parity in self.preprocess.items()},
             "outputs": {name: parity.as_json() for name, parity in self.outputs.items()},
             "first_divergence": None if self.first_divergence is None else dict(self.first_divergence),
@@ -98,13 +100,16 @@ class Expected:
 
 
 def reference_answers(
-    plan: Plan, model: LoadedModel, samples: Sequence[Sample], advance: Callable[[], None]
+    plan: Plan, predict: Predict, samples: Sequence[Sample], advance: Callable[[], None]
 ) -> list[Expected]:
-    """Run the unfused program on every sample.  Raises SpecError at the input whose sample the libraries refuse."""
+    """Run the unfused program on every sample.  Raises SpecError at the input whose sample the libraries refuse.
+
+    predict: the original model, arrays by input name to arrays by output name.
+    """
     answers = []
     for sample in samples:
         ready = {item.name: _preprocess(item, sample) for item in plan.spec.inputs}
-        given = model.predict(
+        given = predict(
             {name: ready[item.name].astype(plan.targets[item.name].dtype) for name, item in plan.feeds.items()}
         )
         outputs: dict[str, Array] = {}
@@ -146,6 +151,7 @@ def compare(
     preprocessed: Sequence[Mapping[str, Array]],
     outputs: Sequence[Mapping[str, Array]],
     tolerance: float,
+    original: str,
 ) -> VerifyReport:
     """Put both programs' answers side by side.
 
@@ -179,7 +185,7 @@ def compare(
             if found:
                 problems.append(found)
                 divergence = divergence or {"stage": "model", "layer": output.source}
-    return VerifyReport(not problems, len(samples), pixels, results, tuple(problems), divergence)
+    return VerifyReport(not problems, len(samples), original, pixels, results, tuple(problems), divergence)
 
 
 def _judge(plan: Plan, output: PlannedOutput, name: str, parity: OutputParity) -> Problem | None:
