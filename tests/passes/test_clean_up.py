@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from pbcompile.graph import Graph
+from pbcompile.passes.batch_norm import mark_batch_norms
 from pbcompile.passes.drop_control_edges import drop_control_edges
 from tests.passes.trial import answers, apply, declines, make, numbers
 
@@ -104,9 +105,19 @@ def test_folding_rounds_once():
     """1/√(σ² + ε) · γ in float64, then to float32: the nearest float to the formula, in every channel."""
     variance, gamma = numbers(64, low=1e-3, seed=4), numbers(64, seed=5)
     graph = make(lambda x: x * (tf.math.rsqrt(tf.constant(variance) + 0.001) * gamma), (2, 64))
+    mark_batch_norms(graph)
     apply(graph, *CONSTANTS)
     wide = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + np.float64(np.float32(0.001)))
     np.testing.assert_array_equal(graph.const(graph.node("out").inputs[1]), wide.astype(np.float32))
+
+
+def test_other_chains_are_rounded_as_the_graph_rounds():
+    """A resize table depends on every rounding: 0.1 · 3 − 0.3 is another number in float32 than in float64."""
+    graph = make(lambda x: x * (tf.constant(0.1) * 3.0 - 0.3))
+    tenth, three, rest = np.float32([0.1, 3.0, 0.3])
+    apply(graph, *CONSTANTS)
+    assert graph.const(graph.node("out").inputs[1]) == tenth * three - rest
+    assert tenth * three - rest != np.float64(tenth) * 3 - np.float64(rest)
 
 
 def test_integers_and_strings_are_folded_by_tensorflow():

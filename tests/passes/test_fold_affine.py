@@ -209,6 +209,17 @@ def test_scale_5_shared_and_large(monkeypatch):
     declines(build, SCALE, "a copy would cost 1152 bytes")
 
 
+def test_scale_6_rounded_later():
+    """x · 0.1 · 3, rounded: 0.1 · 3 as one constant gives another pixel at ties; into a convolution it may go."""
+    for rounding in (tf.round, tf.floor, lambda y: tf.cast(y, tf.uint8), lambda y: y > 0.5):
+        build = lambda x, r=rounding: r(tf.abs(x) * 0.1 * 3.0)  # noqa: E731
+        graph = make(build)
+        outcome = apply(graph, *SCALE)["fold-scale-into-conv"]
+        assert outcome.applied == 0
+        assert any("is rounded" in no.reason for no in outcome.declined)
+    answers(lambda x: tf.abs(conv(x) * GAMMA), SCALE, "", reduction=48)
+
+
 def test_shared_weights_are_copied_never_edited():
     """Two calls of one convolution, each with its own batch norm: both fold, and the kernel of a third stays."""
 

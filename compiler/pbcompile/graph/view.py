@@ -154,6 +154,10 @@ class Graph:
             if given == tensor
         ]
 
+    def all_readers(self, node: Node) -> list[Node]:
+        """Every node that reads any port of `node`, once."""
+        return [self._nodes[reader] for reader in self._readers.get(node.name, {})]
+
     def reader_count(self, node: Node) -> int:
         """How many edges leave the node, control edges and all ports included."""
         return sum(self._readers.get(node.name, {}).values())

@@ -9,6 +9,9 @@ from pbcompile.graph import Graph, Node
 LABEL = "batch_norm:"
 """Prefix of the labels that `mark_batch_norms` puts on nodes."""
 
+WIDE = "float64"
+"""Label of constants that only a batch norm reads: they are computed in float64, and rounded once."""
+
 FUSED = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 
 SHIFTS = frozenset({"AddV2", "Add", "Sub"})
@@ -42,7 +45,19 @@ def mark_batch_norms(graph: Graph) -> tuple[str, ...]:
             for reader, _ in graph.readers(node.name):
                 if reader.op in SHIFTS and any(tensor in constant for tensor in reader.inputs):
                     graph.label(reader.name, stands_for=[LABEL + layer])
+                    _mark_wide(graph, reader, constant)
+            _mark_wide(graph, node, constant)
     return tuple(layers)
+
+
+def _mark_wide(graph: Graph, node: Node, constant: set[str]) -> None:
+    """Label every constant above `node`."""
+    waiting = [tensor for tensor in node.data_inputs if tensor in constant]
+    while waiting:
+        above = graph.producer_of(waiting.pop())
+        if WIDE not in above.stands_for:
+            graph.label(above.name, stands_for=[WIDE])
+            waiting += above.data_inputs
 
 
 def layer_of(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pbcompile.graph import Decline, Graph, Match, Rule
 from pbcompile.graph.pattern import Any, Const, op
 from pbcompile.passes.affine import Array, PerChannel, read_per_channel
-from pbcompile.passes.carry import Load, bias_axis, carry_scale, carry_shift
+from pbcompile.passes.carry import Load, bias_axis, carry_scale, carry_shift, is_rounded
 
 
 def per_channel(graph: Graph, tensor: str, value: Array) -> PerChannel:
@@ -32,6 +32,8 @@ class FoldScaleIntoConv(Rule):
       3. something on the way does not commute with a scale
       4. the weights are no constant
       5. the weights are shared and large: folding copies them
+      6. it would be merged with another constant, and the result is rounded to integers (preprocessing): a
+         constant with another rounding could give another pixel
     """
 
     name = "fold-scale-into-conv"
@@ -40,7 +42,9 @@ class FoldScaleIntoConv(Rule):
     def rewrite(self, graph: Graph, match: Match) -> str:
         """The chain without the multiply."""
         numbers = per_channel(graph, match.tensor("x"), match.exact("s"))
-        return carry_scale(graph, match.tensor("x"), Load(numbers, match.root.stands_for))
+        return carry_scale(
+            graph, match.tensor("x"), Load(numbers, match.root.stands_for, is_rounded(graph, match.root))
+        )
 
 
 class FoldDivisionIntoConv(Rule):
@@ -62,7 +66,9 @@ class FoldDivisionIntoConv(Rule):
         if not divisor.all():
             raise Decline("a divisor is zero")
         numbers = per_channel(graph, match.tensor("x"), 1.0 / divisor)
-        return carry_scale(graph, match.tensor("x"), Load(numbers, match.root.stands_for))
+        return carry_scale(
+            graph, match.tensor("x"), Load(numbers, match.root.stands_for, is_rounded(graph, match.root))
+        )
 
 
 class FoldShiftIntoBias(Rule):
@@ -85,7 +91,9 @@ class FoldShiftIntoBias(Rule):
     def rewrite(self, graph: Graph, match: Match) -> str:
         """The chain without the addition."""
         numbers = per_channel(graph, match.tensor("x"), match.exact("t"))
-        return carry_shift(graph, match.tensor("x"), Load(numbers, match.root.stands_for))
+        return carry_shift(
+            graph, match.tensor("x"), Load(numbers, match.root.stands_for, is_rounded(graph, match.root))
+        )
 
 
 class FoldSubtractionIntoBias(Rule):
@@ -103,7 +111,9 @@ class FoldSubtractionIntoBias(Rule):
     def rewrite(self, graph: Graph, match: Match) -> str:
         """The chain without the subtraction."""
         numbers = per_channel(graph, match.tensor("x"), -match.exact("t"))
-        return carry_shift(graph, match.tensor("x"), Load(numbers, match.root.stands_for))
+        return carry_shift(
+            graph, match.tensor("x"), Load(numbers, match.root.stands_for, is_rounded(graph, match.root))
+        )
 
 
 class MergeBiases(Rule):

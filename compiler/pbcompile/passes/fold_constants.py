@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from pbcompile.graph import Graph, Node, Outcome, registry
 from pbcompile.graph.tensors import join_tensor, node_of
+from pbcompile.passes import batch_norm
 
 GROWTH_LIMIT = 1 << 14
 """Elements up to which a result is stored whatever it is made of; a larger one must not exceed its inputs."""
@@ -35,7 +36,7 @@ WIDE: Mapping[str, Callable[..., Any]] = {
     "Maximum": np.maximum,
     "Minimum": np.minimum,
 }
-"""Arithmetic that is done in float64 and rounded once, where the chain ends."""
+"""Arithmetic that batch norms do on their constants, in float64."""
 
 MOVES: Mapping[str, Callable[[Node, Any, Any], Any]] = {
     "Reshape": lambda node, x, shape: x.reshape(shape),
@@ -51,9 +52,9 @@ def fold_constants(graph: Graph) -> Outcome:
     Before:  Const(σ²) ─► AddV2(ε) ─► Rsqrt ─► Mul(γ) ─► …
     After:   Const(γ/√(σ² + ε)) ─► …
 
-    Float arithmetic is done in float64 and rounded once, where TensorFlow would round after every op: the result
-    is nearer to the formula.  Everything else is computed by TensorFlow itself, so that the result is what the
-    graph would have given.  Declines when:
+    Everything is computed by TensorFlow itself, so that the result is what the graph would have given: resize tables
+    depend on every rounding.  Only the constants of batch norms (labelled by `mark_batch_norms`) are computed in
+    float64 and rounded once, which is nearer to their formula.  Declines when:
       1. the result is larger than its inputs together and than 16,384 elements (a broadcast, a fill)
       2. the op has state, is control flow, or stands in a loop or branch
     """
@@ -84,7 +85,7 @@ def _is_ready(graph: Graph, node: Node) -> bool:
 
 
 def _wide_value(graph: Graph, node: Node) -> Any:
-    if node.op not in WIDE and node.op not in (*MOVES, "Squeeze", "Identity"):
+    if batch_norm.WIDE not in node.stands_for or node.op not in (*WIDE, *MOVES, "Squeeze", "Identity"):
         return None
     if not graph.dtype(node.name).startswith("float"):
         return None
