@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,6 +33,9 @@ DESCRIPTIONS = {
     "fused_preprocess_only": "the part of the .pb before the network, alone",
     **{peer: text for peer, (text, _) in PEERS.items()},
 }
+
+LONG = 10.0
+"""Seconds from which on every program is measured in two processes: one is not like the next."""
 
 COMPARABLE = 1e-3
 """Programs whose outputs differ by more than this share of the largest value do not do the same work."""
@@ -79,7 +83,7 @@ class BenchReport:
             intervals, self.ratio_intervals, self.base, self.environment["load"], self.environment["cpus"]
         )
         other = [
-            f"{name} does not give the same answers ({difference:.2g} of the largest value)"
+            f"{name} does not give the same answers (off by {difference:.2g} of the largest value)"
             for name, difference in self.differences.items()
             if difference > COMPARABLE
         ]
@@ -111,6 +115,7 @@ class BenchReport:
     def _variant(self, name: str) -> dict[str, Any]:
         record = self.records[name]
         times, interval = sorted(record.times), record.interval
+        difference = self.differences.get(name, math.inf)
         return {
             "what": DESCRIPTIONS.get(name, ""),
             **asdict(record.timing),
@@ -123,7 +128,7 @@ class BenchReport:
             "peak_mb": record.peak_mb,
             "throughput": {str(batch): rate for batch, rate in record.throughput.items()},
             "split": self.split(name),
-            "largest_difference": self.differences.get(name),
+            "largest_difference": difference if math.isfinite(difference) else None,
         }
 
 
@@ -175,7 +180,7 @@ def bench_spec(
                 "fused_preprocess_only": preprocess_contender(made, base, folder),
                 **networks,
             }
-        settings = Settings(seconds=seconds, batches=batches if open_batch(spec) else ())
+        settings = Settings(seconds, 2 if seconds >= LONG else 1, batches if open_batch(spec) else ())
         records, failed = run_contenders(contenders, settings, folder, progress, NEEDED)
         differences = compare_answers(folder, list(records))
         feeds = {key: _described(value) for key, value in make_feeds(spec, base.image).items()}
@@ -216,21 +221,21 @@ def run_contenders(
 
 
 def compare_answers(folder: Path, names: Sequence[str]) -> dict[str, float]:
-    """How far each program's answers, as `<name>.npz` in `folder`, are from those of the first."""
+    """How far each program's answers, as `<name>.npz` in `folder`, are from those of the first.
+
+    Only float outputs count where there are any: an index of two near scores may turn over.
+    """
     answers = {name: dict(np.load(folder / f"{name}.npz")) for name in names}
     first = answers[names[0]]
     prepared = {name.removeprefix("prepared/"): value for name, value in first.items() if name.startswith("prepared/")}
-    return {
-        name: max(
-            (
-                largest_difference(wanted, found[key])
-                for key, wanted in (prepared if name == "fused_preprocess_only" else first).items()
-                if key in found
-            ),
-            default=0.0,
-        )
-        for name, found in answers.items()
-    }
+    differences = {}
+    for name, found in answers.items():
+        wanted = prepared if name == "fused_preprocess_only" else first
+        shared = [key for key in wanted if key in found]
+        floats = [key for key in shared if wanted[key].dtype.kind == "f"]
+        each = [largest_difference(wanted[key], found[key]) for key in floats or shared]
+        differences[name] = max(each, default=math.inf)
+    return differences
 
 
 def largest_difference(wanted: npt.NDArray[Any], got: npt.NDArray[Any]) -> float:
@@ -239,8 +244,9 @@ def largest_difference(wanted: npt.NDArray[Any], got: npt.NDArray[Any]) -> float
         return float("inf")
     if wanted.dtype.kind != "f":
         return float(np.mean(wanted != got)) if wanted.size else 0.0
-    scale = float(np.max(np.abs(wanted), initial=0.0)) or 1.0
-    return float(np.max(np.abs(wanted.astype(np.float64) - got), initial=0.0)) / scale
+    scale = float(np.max(np.abs(wanted), initial=0.0)) or 1.0  # of NaN, NaN: not finite below
+    difference = float(np.max(np.abs(wanted.astype(np.float64) - got), initial=0.0)) / scale
+    return difference if math.isfinite(difference) else math.inf
 
 
 def _described(value: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pbcompile.bench.contender import Contender
 from pbcompile.bench.feeds import make_feeds
 from pbcompile.bench.timing import milliseconds
 from pbcompile.errors import PbcompileError
-from pbcompile.spec import load_spec
+from pbcompile.spec import Spec, load_spec
 
 WARM_UP = 10
 """Calls after the first one that are not counted: TensorFlow plans, tunes and grows its pools in them."""
@@ -39,7 +39,7 @@ def serve(contender: Contender, orders: TextIO, answers: TextIO) -> None:
 
     spec = load_spec(contender.spec)
     feeds = make_feeds(spec, contender.image)
-    import_ms = milliseconds(lambda: _prepare_process(contender))
+    import_ms = milliseconds(lambda: _prepare_process(contender, spec))
     program: Any = None
 
     def load() -> None:
@@ -77,11 +77,14 @@ def serve(contender: Contender, orders: TextIO, answers: TextIO) -> None:
             say(written=sorted(found))
 
 
-def _prepare_process(contender: Contender) -> None:
+def _prepare_process(contender: Contender, spec: Spec) -> None:
     """Import what the program needs, and give every library the same number of threads."""
     import cv2
 
     cv2.setNumThreads(contender.threads)
+    steps = {step.op for item in spec.inputs for step in item.preprocess}
+    if contender.kind != "pb" and ("keras_applications" in steps or contender.kind in ("predict", "function")):
+        import keras  # noqa: F401 - `preprocess_input` is Keras's own
     if contender.kind in ("openvino", "openvino_preprocessor"):
         import openvino  # noqa: F401
     elif contender.kind == "onnxruntime":
@@ -91,8 +94,6 @@ def _prepare_process(contender: Contender) -> None:
     else:
         import tensorflow as tf
 
-        if contender.kind in ("predict", "function"):
-            import keras  # noqa: F401
         tf.config.threading.set_intra_op_parallelism_threads(contender.threads)
         tf.config.threading.set_inter_op_parallelism_threads(contender.threads)
         if not contender.grappler:

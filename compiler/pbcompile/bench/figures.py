@@ -89,10 +89,13 @@ def noise_warnings(
     said = []
     if load > 0.3 * cpus:
         said.append(f"the machine was busy before anything was started: load {load:.1f} on {cpus} CPUs")
-    for name, interval in intervals.items():
-        if not interval.is_settled:
-            known = f"{interval.low:.4g} to {interval.high:.4g} ms" if interval.confidence >= 0.95 else "too few rounds"
-            said.append(f"the median of {name} is not settled ({known}): give it more --seconds or a quieter machine")
+    unsettled = [
+        f"{name} ({i.low:.4g} to {i.high:.4g} ms{'' if i.confidence >= 0.95 else ', too few rounds'})"
+        for name, i in intervals.items()
+        if not i.is_settled
+    ]
+    if unsettled:
+        said.append(f"not settled, give more --seconds or a quieter machine: {', '.join(unsettled)}")
     for name, ratio in ratios.items():
         if name != base and ratio.holds(1.0):
             said.append(f"too noisy to tell {name} and {base} apart: ratio {ratio.low:.3f} to {ratio.high:.3f}")

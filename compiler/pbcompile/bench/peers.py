@@ -145,7 +145,7 @@ class OpenVinoWhole(Program):
         end.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
         end.tensor().set_spatial_dynamic_shape()
         end.model().set_layout(openvino.Layout("NHWC"))
-        chain = end.preprocess().convert_element_type(openvino.Type.f32)
+        chain, is_float = end.preprocess(), False
         for step in item.preprocess:
             if isinstance(step, Resize) and step.method == "linear" and step.size is not None:
                 chain = chain.resize(ResizeAlgorithm.RESIZE_LINEAR, *step.size)
@@ -153,8 +153,10 @@ class OpenVinoWhole(Program):
                 chain = chain.reverse_channels()
             else:
                 reverse, mean, scale = _affine(step)
-                chain = chain.reverse_channels() if reverse else chain
-                chain = chain.mean(mean).scale(scale)
+                chain = chain if is_float else chain.convert_element_type(openvino.Type.f32)
+                chain, is_float = (chain.reverse_channels() if reverse else chain).mean(mean).scale(scale), True
+        if not is_float:
+            chain.convert_element_type(openvino.Type.f32)
         return processor.build()
 
     def __call__(self, feeds: Feeds) -> dict[str, Array]:
