@@ -29,6 +29,7 @@ ORDER = (
     "passes",
     "artifact",
     "inspection",
+    "difference",
     "session",
     "samples",
     "verify",
@@ -40,6 +41,7 @@ ORDER = (
     "pipeline",
     "bench",
     "predict",
+    "rendering",
     "cli",
 )
 """The rooms in the order the data flows: a module may import only from rooms before its own."""

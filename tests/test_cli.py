@@ -107,6 +107,26 @@ def test_predict_goes_on_after_an_image_that_is_no_image(small, compiled, run) -
     assert done.err == "image-unreadable: text.jpg is no image that OpenCV reads\n"
 
 
+def test_diff_shows_what_changed(small, compiled, run) -> None:
+    """Nothing for two builds of one spec; the constants and the contract's entry for another spec."""
+    same = run("diff", compiled, compiled, "--json", cwd=small)
+    assert (same.code, same.json()["same"]) == (0, True)
+    steps = [
+        {"op": "resize", "size": [24, 24], "method": "linear", "like": "opencv"},
+        {"op": "normalize", "mean": 1, "std": 2},
+    ]
+    write_spec(small, "other.json", inputs={"image": {"channels": "BGR", "preprocess": steps}})
+    assert run("other.json", "--no-verify", cwd=small).code == 0
+    done = run("diff", compiled, "other.pb", "--json", cwd=small)
+    assert done.code == 1
+    report = done.json()
+    assert report["contract"]["/spec/inputs/image/preprocess/1/std"] == [None, 2]
+    assert report["weights"]["changed"] or report["weights"]["added"]
+    assert not report["inputs"]
+    said = run("diff", compiled, "other.pb", cwd=small).out
+    assert "/spec/inputs/image/preprocess/1/std: – → 2" in said
+
+
 MISTAKES = {
     "no such spec": (
         ["nowhere.json"],

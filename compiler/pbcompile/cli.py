@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +17,15 @@ from typing import Any, NoReturn
 import click
 
 from pbcompile.errors import EXIT_BUG, EXIT_DONE, EXIT_NO, EXIT_SPEC, PbcompileError, Problem
+from pbcompile.rendering import (
+    compiled_lines,
+    difference_lines,
+    gate_lines,
+    inspected_lines,
+    pipeline_lines,
+    preview_lines,
+    result_lines,
+)
 from pbcompile.version import __version__
 
 as_json = click.option(
@@ -79,10 +88,7 @@ def compile_command(spec: Path, output: Path | None, no_verify: bool, use_json: 
 
         result = compile_spec(loaded, output, verify=not no_verify, progress=progress)
     report = result.as_json()
-    if use_json:
-        _print_json(report)
-    else:
-        _print_compiled(report)
+    _show(report, compiled_lines, use_json)
 
 
 @cli.command("check")
@@ -94,10 +100,7 @@ def check_command(spec: Path, use_json: bool) -> None:
     from pbcompile.spec import load_spec
 
     report = check_spec(load_spec(spec))
-    if use_json:
-        _print_json(report)
-    else:
-        _print_pipeline(report)
+    _show(report, pipeline_lines, use_json)
 
 
 @cli.command("verify")
@@ -129,7 +132,7 @@ def verify_command(spec: Path, pb: Path | None, images: str | None, use_json: bo
             report["error"] = _error_json(EXIT_NO, found.problems)
         _print_json(report)
     else:
-        click.echo("\n".join(_gate_lines(report)))
+        _echo(gate_lines(report))
         for problem in found.problems:
             click.echo(problem.render(), err=True)
     if not found.passed:
@@ -154,13 +157,8 @@ def preview_command(spec: Path, image: Path, output: Path, name: str | None, use
     with loaded.text.locating():
         picture, steps = preview(loaded, image, name)
     write_atomically(output, picture)
-    if use_json:
-        _print_json({"preview": str(output), "steps": steps})
-        return
-    for row in steps:
-        equal = f"differs by {row['max_difference']:.3g}" if row["max_difference"] else "equal"
-        click.echo(f"{row['step']:<20}  {row['type']:<32}  {equal}")
-    click.echo(f"→ {output}")
+    report = {"preview": str(output), "steps": steps}
+    _show(report, lambda report: preview_lines(report["steps"], report["preview"]), use_json)
 
 
 @cli.command("inspect")
@@ -172,10 +170,7 @@ def inspect_command(file: Path, use_json: bool) -> None:
     from pbcompile.inspection import inspect_artifact
 
     report = inspect_artifact(file)
-    if use_json:
-        _print_json(report)
-    else:
-        _print_inspected(report)
+    _show(report, inspected_lines, use_json)
 
 
 @cli.command("bench", cls=WordLists)
@@ -223,6 +218,21 @@ def bench_command(
         click.echo(render(report))
 
 
+@cli.command("diff")
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@as_json
+def diff_command(first: Path, second: Path, use_json: bool) -> None:
+    """Show what changed from FIRST to SECOND, two .pb files.  Exit code 1 when something did."""
+    import_tensorflow()
+    from pbcompile.difference import diff_artifacts
+
+    report = diff_artifacts(first, second)
+    _show(report, difference_lines, use_json)
+    if not report["same"]:
+        sys.exit(EXIT_NO)
+
+
 @cli.command("schema")
 @as_json
 def schema_command(use_json: bool) -> None:
@@ -252,106 +262,11 @@ def predict_command(file: Path, inputs: tuple[str, ...], use_json: bool) -> None
         _print_json(report)
     else:
         for result in results:
-            _print_result(result)
+            _echo(result_lines(result))
         for problem in problems:
             click.echo(problem.render(), err=True)
     if problems:
         sys.exit(EXIT_SPEC)
-
-
-# ---- what a person reads --------------------------------------------------------------------------------------------
-
-
-def _print_compiled(report: Mapping[str, Any]) -> None:
-    norms, nodes, gate = report["batch_norm"], report["nodes"], report["verify"]
-    lines = [
-        f"{report['artifact']}  {report['bytes'] / 1e6:.2f} MB  sha256 {report['sha256'][:16]}…",
-        *(f"  in   {_tensor(item)}" for item in report["inputs"]),
-        *(f"  out  {_tensor(item)}" for item in report["outputs"]),
-        f"  nodes {nodes['before']} → {nodes['after']}, batch norms folded {norms['folded']} of {norms['found']}",
-        *_kept(norms["kept"]),
-        *(f"  repaired: {repair}" for repair in report["repairs"]),
-    ]
-    if gate is None:
-        lines.append("  not verified (--no-verify)")
-    else:
-        lines += ["  " + line for line in _gate_lines(gate)]
-    lines.append("  " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report["seconds"].items()))
-    click.echo("\n".join(lines))
-
-
-def _gate_lines(gate: Mapping[str, Any]) -> list[str]:
-    """What the gate found, line by line."""
-    word = "verified on" if gate["passed"] else "NOT the original on"
-    lines = [f"{word} {gate['samples']} samples, against {gate['original']} behind the real libraries:"]
-    for name, parity in gate["preprocess"].items():
-        level, share = parity["max_level_difference"], parity["differing_fraction"]
-        lines.append(f"  {name}: pixels differ by {level:.3g} levels in {share:.2%} of the values")
-    for name, parity in gate["outputs"].items():
-        numbers = [f"{key} {value:.3g}" for key, value in parity.items() if value is not None]
-        lines.append(f"  {name}: {', '.join(numbers) or 'compared exactly'}")
-    return lines
-
-
-def _kept(kept: Sequence[Mapping[str, str]], most: int = 3) -> list[str]:
-    """The batch norms that stay, with their reasons; the rest of a long list in one line."""
-    lines = [f"    kept {item['layer']}: {item['reason']}" for item in kept[:most]]
-    return lines + ([f"    and {len(kept) - most} more (pbcompile inspect lists them)"] if len(kept) > most else [])
-
-
-def _tensor(item: Mapping[str, Any]) -> str:
-    if item["dtype"] is None:
-        return str(item["name"])
-    shape = item["shape"]
-    dims = "any shape" if shape is None else "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
-    return f"{item['name']}  {item['dtype']} {dims}"
-
-
-def _print_pipeline(report: Mapping[str, Any]) -> None:
-    for item in report["inputs"]:
-        click.echo(f"{item['name']}  ({item['kind']})")
-        stages = item["stages"]
-        width = max(len(stage["stage"]) for stage in stages)
-        wide = max(len(stage["type"]) for stage in stages)
-        for stage in stages:
-            values = "" if stage["range"] is None else f"{stage['range'][0]:.6g} … {stage['range'][1]:.6g}"
-            line = f"  {stage['stage']:<{width}}  {stage['type']:<{wide}}  {values:<20}  {stage['match'] or ''}"
-            click.echo(line.rstrip())
-    model = (
-        report["model"] if report["model_read"] else f"{report['model']} (not read: its inputs are checked by compile)"
-    )
-    click.echo(f"model  {model}")
-    for item in report["outputs"]:
-        source = f" from {item['from']}" if item["from"] else ""
-        click.echo(f"{item['name']}{source}" + (f"  {item['type']}" if item["type"] else ""))
-    click.echo(f"→ {report['artifact']}  (level {report['optimize']})")
-
-
-def _print_inspected(report: Mapping[str, Any]) -> None:
-    click.echo(f"{report['artifact']}  {report['bytes'] / 1e6:.2f} MB  sha256 {report['sha256']}")
-    for key, word in (("inputs", "in "), ("outputs", "out")):
-        for item in report[key]:
-            click.echo(f"  {word}  {_tensor(item)}")
-    ops = ", ".join(f"{count} {op}" for op, count in report["ops"].items())
-    click.echo(f"  {report['nodes']} nodes: {ops}")
-    contract = report["contract"]
-    if contract is None:
-        click.echo("  no contract: this file was not written by pbcompile")
-        return
-    norms = contract["batch_norm"]
-    click.echo(f"  pbcompile {contract['pbcompile']}, TensorFlow {contract['tensorflow']}")
-    click.echo(f"  spec {contract['spec_sha256'][:16]}…, model {contract['model_sha256'][:16]}…")
-    click.echo(f"  batch norms folded {norms['folded']} of {norms['found']}")
-    for line in _kept(norms["kept"], most=len(norms["kept"])):
-        click.echo(line)
-
-
-def _print_result(result: Mapping[str, Any]) -> None:
-    click.echo(result["input"])
-    outputs = result["outputs"]
-    for name, value in outputs.items():
-        text = json.dumps(value, ensure_ascii=False)
-        click.echo(f"  {name}: {text if len(text) <= 400 else text[:400] + '…'}")
 
 
 @contextmanager
@@ -409,6 +324,18 @@ def import_tensorflow() -> None:
 
 
 # ---- JSON, errors and exit codes ------------------------------------------------------------------------------------
+
+
+def _show(report: Mapping[str, Any], lines: Callable[[Mapping[str, Any]], list[str]], use_json: bool) -> None:
+    """The report as JSON for programs, or as lines for people."""
+    if use_json:
+        _print_json(report)
+    else:
+        _echo(lines(report))
+
+
+def _echo(lines: list[str]) -> None:
+    click.echo("\n".join(lines))
 
 
 def _print_json(report: Mapping[str, Any]) -> None:

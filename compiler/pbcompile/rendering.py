@@ -1,0 +1,137 @@
+"""What a person reads on the terminal: reports as lines of text.  Nothing here prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Report = Mapping[str, Any]
+
+
+def compiled_lines(report: Report) -> list[str]:
+    """`compile`: the artifact, its ends, its batch norms, what the gate found, seconds by stage."""
+    norms, nodes, gate = report["batch_norm"], report["nodes"], report["verify"]
+    lines = [
+        f"{report['artifact']}  {report['bytes'] / 1e6:.2f} MB  sha256 {report['sha256'][:16]}…",
+        *(f"  in   {_tensor(item)}" for item in report["inputs"]),
+        *(f"  out  {_tensor(item)}" for item in report["outputs"]),
+        f"  nodes {nodes['before']} → {nodes['after']}, batch norms folded {norms['folded']} of {norms['found']}",
+        *_kept(norms["kept"]),
+        *(f"  repaired: {repair}" for repair in report["repairs"]),
+    ]
+    lines += ["  not verified (--no-verify)"] if gate is None else ["  " + line for line in gate_lines(gate)]
+    return [*lines, "  " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report["seconds"].items())]
+
+
+def gate_lines(gate: Report) -> list[str]:
+    """`verify`, and the part of `compile` about it."""
+    word = "verified on" if gate["passed"] else "NOT the original on"
+    lines = [f"{word} {gate['samples']} samples, against {gate['original']} behind the real libraries:"]
+    for name, parity in gate["preprocess"].items():
+        level, share = parity["max_level_difference"], parity["differing_fraction"]
+        lines.append(f"  {name}: pixels differ by {level:.3g} levels in {share:.2%} of the values")
+    for name, parity in gate["outputs"].items():
+        numbers = [f"{key} {value:.3g}" for key, value in parity.items() if value is not None]
+        lines.append(f"  {name}: {', '.join(numbers) or 'compared exactly'}")
+    return lines
+
+
+def pipeline_lines(report: Report) -> list[str]:
+    """`check`: every stage with its type, range and the library it matches."""
+    lines = []
+    for item in report["inputs"]:
+        lines.append(f"{item['name']}  ({item['kind']})")
+        stages = item["stages"]
+        width = max(len(stage["stage"]) for stage in stages)
+        wide = max(len(stage["type"]) for stage in stages)
+        for stage in stages:
+            values = "" if stage["range"] is None else f"{stage['range'][0]:.6g} … {stage['range'][1]:.6g}"
+            line = f"  {stage['stage']:<{width}}  {stage['type']:<{wide}}  {values:<20}  {stage['match'] or ''}"
+            lines.append(line.rstrip())
+    read = "" if report["model_read"] else " (not read: its inputs are checked by compile)"
+    lines.append(f"model  {report['model']}{read}")
+    for item in report["outputs"]:
+        source = f" from {item['from']}" if item["from"] else ""
+        lines.append(f"{item['name']}{source}" + (f"  {item['type']}" if item["type"] else ""))
+    return [*lines, f"→ {report['artifact']}  (level {report['optimize']})"]
+
+
+def preview_lines(rows: Sequence[Report], output: str) -> list[str]:
+    """`preview`: each step with its type and how far the graph is from the library."""
+    lines = []
+    for row in rows:
+        equal = f"differs by {row['max_difference']:.3g}" if row["max_difference"] else "equal"
+        lines.append(f"{row['step']:<20}  {row['type']:<32}  {equal}")
+    return [*lines, f"→ {output}"]
+
+
+def inspected_lines(report: Report) -> list[str]:
+    """`inspect`: ends, ops and contract."""
+    lines = [f"{report['artifact']}  {report['bytes'] / 1e6:.2f} MB  sha256 {report['sha256']}"]
+    for key, word in (("inputs", "in "), ("outputs", "out")):
+        lines += [f"  {word}  {_tensor(item)}" for item in report[key]]
+    ops = ", ".join(f"{count} {op}" for op, count in report["ops"].items())
+    lines.append(f"  {report['nodes']} nodes: {ops}")
+    contract = report["contract"]
+    if contract is None:
+        return [*lines, "  no contract: this file was not written by pbcompile"]
+    norms = contract["batch_norm"]
+    return [
+        *lines,
+        f"  pbcompile {contract['pbcompile']}, TensorFlow {contract['tensorflow']}",
+        f"  spec {contract['spec_sha256'][:16]}…, model {contract['model_sha256'][:16]}…",
+        f"  batch norms folded {norms['folded']} of {norms['found']}",
+        *_kept(norms["kept"], most=len(norms["kept"])),
+    ]
+
+
+def difference_lines(report: Report) -> list[str]:
+    """`diff`: one line per entry that differs."""
+    if report["same"]:
+        return ["the same bytes"]
+    lines = [f"bytes  {report['bytes'][0]} → {report['bytes'][1]}"]
+    for key in ("inputs", "outputs", "ops", "contract"):
+        for name, (before, after) in report[key].items():
+            lines.append(f"{key}  {name}: {_short(before)} → {_short(after)}")
+    for entry in report["weights"]["changed"]:
+        if "differing" in entry:
+            share = "" if entry["relative"] is None else f", {entry['relative']:.2e} of its norm"
+            numbers = f"{entry['differing']} of {entry['of']} values, by up to {entry['max_abs']:.3g}{share}"
+        else:
+            numbers = f"{entry['shape'][0]} → {entry['shape'][1]}"
+        lines.append(f"constant  {entry['name']}: {numbers}")
+    for word in ("removed", "added"):
+        names = report["weights"][word]
+        if names:
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            lines.append(f"constants {word}: {', '.join(names[:8])}{more}")
+    return lines
+
+
+def result_lines(result: Report) -> list[str]:
+    """`predict`: one input and its outputs."""
+    lines = [result["input"]]
+    for name, value in result["outputs"].items():
+        text = json.dumps(value, ensure_ascii=False)
+        lines.append(f"  {name}: {text if len(text) <= 400 else text[:400] + '…'}")
+    return lines
+
+
+def _kept(kept: Sequence[Report], most: int = 3) -> list[str]:
+    """The batch norms that stay, with their reasons; the rest of a long list in one line."""
+    lines = [f"    kept {item['layer']}: {item['reason']}" for item in kept[:most]]
+    return lines + ([f"    and {len(kept) - most} more (pbcompile inspect lists them)"] if len(kept) > most else [])
+
+
+def _tensor(item: Report) -> str:
+    if item["dtype"] is None:
+        return str(item["name"])
+    shape = item["shape"]
+    dims = "any shape" if shape is None else "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
+    return f"{item['name']}  {item['dtype']} {dims}"
+
+
+def _short(value: Any) -> str:
+    text = "–" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
