@@ -10,6 +10,7 @@ import tensorflow as tf
 from pbcompile.models import LoadedModel, ModelTensor
 from pbcompile.plan import Plan, PlannedOutput
 from pbcompile.spec import InputSpec, Spec
+from pbcompile.steps.camera import CAMERA, decode_camera
 from pbcompile.steps.decoding import decode
 from pbcompile.steps.postprocess import TopK
 from pbcompile.tensor_type import TensorType
@@ -71,6 +72,7 @@ def preprocess(x: tf.Tensor, item: InputSpec) -> list[tf.Tensor]:
     if item.kind == "pixels":
         with tf.name_scope(f"{item.name}/fed/"):
             x = _channels_last_batch(x, item)
+            x = decode_camera(x, item.channels) if item.channels in CAMERA else x
     return _steps(x, item, 0, len(item.preprocess), item.entry)
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pbcompile.errors import Problem, SpecError
+from pbcompile.reference.camera import encode_camera
 from pbcompile.spec import InputSpec, Spec
+from pbcompile.steps.camera import CAMERA
 
 Array = npt.NDArray[Any]
 Feeds = dict[str, Any]
@@ -112,12 +114,17 @@ def _pixels(item: InputSpec, images: Sequence[Array]) -> Array:
     height, width = item.entry.size
     first = images[0].shape
     size = (height or first[0], width or first[1])
+    if item.channels in CAMERA:
+        size = (size[0] // 2 * 2, size[1] // 2 * 2)  # frames have even sides
     ready = []
     for image in images:
         if image.shape[:2] != size:
             image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
         ready.append(_in_channels(image, item))
     batch = np.stack(ready)
+    if item.channels in CAMERA:
+        frames = encode_camera(batch, item.channels)
+        return np.ascontiguousarray(frames if item.fed.rank == 4 else frames[0])
     scaled = _as_dtype(batch, item.fed.dtype)
     if item.fed.layout.endswith("CHW"):
         scaled = np.moveaxis(scaled, -1, 1)

@@ -7,7 +7,7 @@ import pytest
 
 from pbcompile.errors import SpecError
 from pbcompile.reference.colour import REFERENCE
-from pbcompile.steps.colour import ORDERS, ConvertColor
+from pbcompile.steps.colour import ORDERS, SPACES, ConvertColor
 from pbcompile.tensor_type import CHANNEL_COUNT, TensorType
 from tests.steps.differential import CONTENTS, Differential, picture
 
@@ -52,3 +52,13 @@ def test_gray_of_every_colour(like: str) -> None:
 def test_what_cannot_be_converted(step: ConvertColor, given: TensorType, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         step.check(given)
+
+
+@pytest.mark.parametrize("to", SPACES)
+@pytest.mark.parametrize("given", ["RGB", "BGR"])
+def test_colour_spaces_of_opencv(given: str, to: str) -> None:
+    levels = np.array([*range(0, 256, 7), 1, 2, 127, 128, 254, 255], dtype=np.uint8)
+    grid = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, levels.size, -1, 3)
+    differential.check(ConvertColor(to=to), grid, given)
+    for content in CONTENTS:
+        differential.check(ConvertColor(to=to), picture(content, (2, 99, 101, 3)), given)

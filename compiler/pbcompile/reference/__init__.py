@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from pbcompile.reference import colour, geometry, resampling, values
+from pbcompile.reference import colour, framing, geometry, resampling, smoothing, values
 from pbcompile.steps.base import Step
 from pbcompile.tensor_type import TensorType
 
 REFERENCE: dict[type[Step], Callable[[Any, np.ndarray[Any, Any], TensorType], np.ndarray[Any, Any]]] = {
     **geometry.REFERENCE,
     **resampling.REFERENCE,
+    **framing.REFERENCE,
+    **smoothing.REFERENCE,
     **colour.REFERENCE,
     **values.REFERENCE,
 }

@@ -23,7 +23,7 @@ def convert_color(step: ConvertColor, x: np.ndarray, given: TensorType) -> np.nd
 
 
 def _opencv(image: np.ndarray, given: str, to: str) -> np.ndarray:
-    code = getattr(cv2, f"COLOR_{given}2{to}")
+    code = getattr(cv2, f"COLOR_{given}2{'Lab' if to == 'LAB' else to}")
     converted: np.ndarray = cv2.cvtColor(image, code)
     return converted.reshape(*image.shape[:2], -1)
 

@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pbcompile.reference import REFERENCE
+from pbcompile.reference.camera import decode_camera
 from pbcompile.reference.decoding import decode
 from pbcompile.reference.values import top_k
 from pbcompile.spec import InputSpec, OutputSpec
 from pbcompile.steps import Step
+from pbcompile.steps.camera import CAMERA
 from pbcompile.steps.postprocess import TopK
 from pbcompile.tensor_type import TensorType
 
@@ -36,6 +38,7 @@ def stages_reference(item: InputSpec, fed: Any) -> list[Array]:
     if item.kind == "pixels":
         x = x[None] if item.fed.rank == 3 else x
         x = np.moveaxis(x, 1, -1) if item.fed.layout.endswith("CHW") else x
+        x = decode_camera(x, item.channels) if item.channels in CAMERA else x
     return _steps(item, x)
 
 

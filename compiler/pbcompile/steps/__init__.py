@@ -2,19 +2,24 @@
 
 from pbcompile.steps.base import Step
 from pbcompile.steps.colour import ConvertColor
+from pbcompile.steps.framing import Fit, Letterbox
 from pbcompile.steps.geometry import CenterCrop, Crop, Flip, Pad, Rotate90
 from pbcompile.steps.normalisation import KerasApplications, Normalize, Rescale, Standardize, SubtractMean
 from pbcompile.steps.postprocess import Argmax, Sigmoid, Softmax, Threshold, TopK
 from pbcompile.steps.resampling import Resize
+from pbcompile.steps.smoothing import Blur
 from pbcompile.steps.values import Cast, Clip, Reshape, Round, Transpose
 
 STEPS: tuple[type[Step], ...] = (
     Resize,
+    Fit,
+    Letterbox,
     CenterCrop,
     Crop,
     Pad,
     Flip,
     Rotate90,
+    Blur,
     ConvertColor,
     Cast,
     Rescale,

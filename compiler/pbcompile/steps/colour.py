@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 ORDERS = ("RGB", "BGR", "RGBA", "BGRA", "GRAY")
 """Channel orders between which only GRAY needs arithmetic."""
 
+SPACES = ("YUV", "YCrCb", "HSV", "LAB")
+"""Colour spaces as OpenCV has them on uint8; they can be made, and not left again."""
+
 
 @dataclass(frozen=True)
 class ConvertColor(Step):
@@ -25,14 +28,17 @@ class ConvertColor(Step):
          (255; 1.0 for float32, as `cv2.cvtColor` does).  To GRAY from uint8:
          opencv: (9798·R + 19235·G + 3735·B + 2¹⁴) >> 15; pillow: (19595·R + 38470·G + 7471·B + 2¹⁵) >> 16;
          from float32, opencv only: 0.299·R + 0.587·G + 0.114·B.  From GRAY: the same value in every channel.
+         YUV, YCrCb, HSV (hue in 0 … 179) and LAB (L in 0 … 255) from uint8 RGB or BGR: the integers of
+         `cv2.cvtColor(x, COLOR_RGB2…)`.
     """
 
     op: ClassVar[str] = "convert_color"
     properties: ClassVar[Mapping[str, Schema]] = {
-        "to": {"enum": list(ORDERS), "description": "The channels to make."},
+        "to": {"enum": [*ORDERS, *SPACES], "description": "The channels to make."},
         "like": {
             "enum": ["opencv", "pillow"],
-            "description": "Whose weights and rounding make GRAY: cv2.cvtColor or PIL.Image.convert.",
+            "description": "Whose weights and rounding make GRAY: cv2.cvtColor or PIL.Image.convert.  "
+            "YUV, YCrCb, HSV and LAB are OpenCV's.",
         },
     }
     required: ClassVar[tuple[str, ...]] = ("to",)
@@ -60,6 +66,11 @@ class ConvertColor(Step):
                 )
             if self.like == "pillow" and given.dtype != "uint8":
                 raise self.fail(f"pillow has gray of uint8 only, and this step is given {given}", "like")
+        if self.to in SPACES:
+            if given.dtype != "uint8" or given.channels not in ("RGB", "BGR"):
+                raise self.fail(f"{self.to} is made of uint8 RGB or BGR, and this step is given {given}", "to")
+            if self.like == "pillow":
+                raise self.fail(f"{self.to} is OpenCV's", "like")
         shape = (*given.shape[:3], CHANNEL_COUNT[self.to])
         emitted = replace(given, shape=shape, channels=self.to)
         if self.adds_alpha(given) and given.range is not None:
@@ -73,16 +84,20 @@ class ConvertColor(Step):
 
     def emit(self, x: tf.Tensor, given: TensorType) -> tf.Tensor:
         """One ReverseV2, Slice or GatherV2 for an order, a weighted sum for GRAY."""
-        from pbcompile.steps.kernels.colour import reorder, to_gray
+        from pbcompile.steps.kernels.colour import reorder, to_difference, to_gray, to_hsv, to_lab
 
         if self.to == given.channels:
             return x
         if self.to == "GRAY":
             return to_gray(x, given.channels, self.like)
+        if self.to in ("YUV", "YCrCb"):
+            return to_difference(x, given.channels, self.to)
+        if self.to in SPACES:
+            return (to_hsv if self.to == "HSV" else to_lab)(x, given.channels)
         return reorder(x, given.channels, self.to)
 
     def exactness(self, given: TensorType) -> str:
         """Exact on uint8; float gray rounds once where OpenCV's builds differ among themselves."""
         if self.to == "GRAY" and given.is_float and given.channels != "GRAY":
             return "opencv to 1 ulp (its own builds differ by as much)"
-        return f"exact: {self.like}" if self.like else "exact"
+        return f"exact: {self.like or 'opencv'} {self.to}"

@@ -85,8 +85,8 @@ class Resize(Step):
         },
         "like": {
             "enum": list(LIBRARIES),
-            "description": "The library whose pixels are meant.  pillow-12 is Pillow 9 to 12, which always mixes columns "
-            "before rows; pillow is 13, which starts with the rows where far more of them go than columns.",
+            "description": "The library whose pixels are meant.  pillow-12 is Pillow 9 to 12, which always mixes "
+            "columns before rows; pillow is 13, which starts with the rows where far more of them go than columns.",
         },
         "antialias": {
             "type": "boolean",

@@ -2,10 +2,66 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 GRAY_WEIGHTS = {"opencv": ((9798, 19235, 3735), 15), "pillow": ((19595, 38470, 7471), 16)}
 """Weights of R, G, B and the shift: RGB2Gray<uchar> of OpenCV, L24 of Pillow's Convert.c."""
+
+
+YUV_WEIGHTS = {"YUV": ((2, 8061), (0, 14369)), "YCrCb": ((0, 11682), (2, 9241))}
+"""For each of the two colour differences: which of R, G, B it belongs to, and its weight in 1/2¹⁴."""
+
+LAB_MATRIX = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
+LAB_WHITE = np.array([[0.950456], [1.0], [1.088754]])
+"""sRGB2XYZ_D65 and D65 of OpenCV's color_lab.cpp."""
+
+
+def to_difference(x: tf.Tensor, given: str, to: str) -> tf.Tensor:
+    """uint8 RGB or BGR [N, H, W, 3] as YUV or YCrCb: RGB2YCrCb_i of OpenCV, 14-bit fixed point, clipped."""
+    rgb = [tf.cast(x[..., given.index(channel)], tf.int32) for channel in "RGB"]
+    luma = _descale(4899 * rgb[0] + 9617 * rgb[1] + 1868 * rgb[2], 14)
+    others = [_descale((rgb[i] - luma) * weight + (128 << 14), 14) for i, weight in YUV_WEIGHTS[to]]
+    return tf.cast(tf.clip_by_value(tf.stack([luma, *others], axis=-1), 0, 255), tf.uint8)
+
+
+def _descale(total: tf.Tensor, shift: int) -> tf.Tensor:
+    """CV_DESCALE: half of the last place added, then cut off."""
+    return tf.bitwise.right_shift(total + (1 << (shift - 1)), shift)
+
+
+def to_hsv(x: tf.Tensor, given: str) -> tf.Tensor:
+    """uint8 RGB or BGR [N, H, W, 3] as HSV with hue in 0 … 179: RGB2HSV_b of OpenCV, quotients from 12-bit tables."""
+    levels = np.arange(1, 256)
+    by_value = tf.constant(np.concatenate([[0], np.rint((255 << 12) / levels)]), tf.int32)
+    by_spread = tf.constant(np.concatenate([[0], np.rint((180 << 12) / (6.0 * levels))]), tf.int32)
+    red, green, blue = (tf.cast(x[..., given.index(channel)], tf.int32) for channel in "RGB")
+    value = tf.maximum(tf.maximum(red, green), blue)
+    spread = value - tf.minimum(tf.minimum(red, green), blue)
+    saturation = _descale(spread * tf.gather(by_value, value), 12)
+    from_green_or_blue = tf.where(tf.equal(value, green), blue - red + 2 * spread, red - green + 4 * spread)
+    hue = _descale(tf.where(tf.equal(value, red), green - blue, from_green_or_blue) * tf.gather(by_spread, spread), 12)
+    hue = tf.where(hue < 0, hue + 180, hue)
+    return tf.cast(tf.stack([hue, saturation, value], axis=-1), tf.uint8)
+
+
+def to_lab(x: tf.Tensor, given: str) -> tf.Tensor:
+    """uint8 RGB or BGR [N, H, W, 3] as LAB, L scaled to 255, a and b around 128: RGB2Lab_b of OpenCV, from tables."""
+    level = np.arange(256) / 255.0
+    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    gamma = tf.constant(np.rint(255 * 8 * linear), tf.int32)
+    part = np.arange(3072, dtype=np.float32) * (np.float32(1) / np.float32(255 * 8))
+    straight = part * np.float32(841 / 108) + np.float32(16 / 116)
+    root = np.where(part < np.float32(216 / 24389), straight, np.cbrt(part))
+    roots = tf.constant(np.rint(np.float32(1 << 15) * root), tf.int32)
+    matrix = np.rint(LAB_MATRIX / LAB_WHITE * (1 << 12)).astype(np.int64).tolist()
+
+    rgb = [tf.gather(gamma, tf.cast(x[..., given.index(channel)], tf.int32)) for channel in "RGB"]
+    fx, fy, fz = (tf.gather(roots, _descale(sum(w * c for w, c in zip(row, rgb, strict=True)), 12)) for row in matrix)
+    lightness = _descale((116 * 255 + 50) // 100 * fy - (16 * 255 * (1 << 15) + 50) // 100, 15)
+    a = _descale(500 * (fx - fy) + (128 << 15), 15)
+    b = _descale(200 * (fy - fz) + (128 << 15), 15)
+    return tf.cast(tf.clip_by_value(tf.stack([lightness, a, b], axis=-1), 0, 255), tf.uint8)
 
 
 def reorder(x: tf.Tensor, given: str, to: str) -> tf.Tensor:

@@ -63,7 +63,7 @@ def _place_tensorflow(extents: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def fit_box(height: tf.Tensor, width: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """float32 [2, 2]: (start, stop) of the rows and columns that ImageOps.fit resizes, computed in double as Python does."""
+    """float32 [2, 2]: (start, stop) of the rows and columns that ImageOps.fit resizes, in double until the end."""
     h, w, oh, ow = (tf.cast(extent, tf.float64) for extent in (height, width, rows, columns))
     has, wants = divide(w, h), divide(ow, oh)
     is_wider = has >= wants

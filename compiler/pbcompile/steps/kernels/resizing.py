@@ -36,7 +36,7 @@ def letterbox(
     method: str,
     like: str,
 ) -> tf.Tensor:
-    """[N, H, W, C] of `size`, resized to and put where `placement` (rows, columns, top, left) says, in a frame of `fill`."""
+    """[N, H, W, C] of `size`, resized and put at `placement` (rows, columns, top, left), in a frame of `fill`."""
     rows, columns, top, left = placement
     resized = resize(x, size, (rows, columns), method, like)
     borders = [(top, frame[0] - rows - top), (left, frame[1] - columns - left)]
