@@ -101,3 +101,12 @@ def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_commands_that_the_readme_names_exist() -> None:
+    from pbcompile.cli import cli
+
+    named = set(re.findall(r"`pbcompile ([a-z]+)", README)) | set(
+        re.findall(r"^pbcompile ([a-z]+) ", README, re.MULTILINE)
+    )
+    assert {"check", "compile", "bench"} <= named <= set(cli.commands)
