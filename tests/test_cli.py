@@ -164,7 +164,8 @@ WRONG_SPECS = {
     "model that is a text file": (
         {"model": "text.h5"},
         3,
-        "wrong.json:1:25: model-unreadable at /model: text.h5 is not a model file: it starts with 'this is a text file'",
+        "wrong.json:1:25: model-unreadable at /model: "
+        "text.h5 is not a model file: it starts with 'this is a text file'",
         "hint: give a Keras .h5 or .keras file, an architecture .json with weights, or a SavedModel directory",
     ),
     "model that is missing": (
