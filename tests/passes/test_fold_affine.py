@@ -209,15 +209,23 @@ def test_scale_5_shared_and_large(monkeypatch):
     declines(build, SCALE, "a copy would cost 1152 bytes")
 
 
-def test_scale_6_rounded_later():
-    """x · 0.1 · 3, rounded: 0.1 · 3 as one constant gives another pixel at ties; into a convolution it may go."""
-    for rounding in (tf.round, tf.floor, lambda y: tf.cast(y, tf.uint8), lambda y: y > 0.5):
-        build = lambda x, r=rounding: r(tf.abs(x) * 0.1 * 3.0)  # noqa: E731
-        graph = make(build)
-        outcome = apply(graph, *SCALE)["fold-scale-into-conv"]
-        assert outcome.applied == 0
-        assert any("is rounded" in no.reason for no in outcome.declined)
-    answers(lambda x: tf.abs(conv(x) * GAMMA), SCALE, "", reduction=48)
+ROUNDINGS = [tf.round, tf.floor, lambda y: tf.cast(y, tf.uint8), lambda y: y > 0.5]
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS, ids=["round", "floor", "cast", "compare"])
+def test_scale_6_and_shift_4_rounded_later(rounding):
+    """x · 0.1 · 3, rounded: 0.1 · 3 as one constant gives another pixel at ties; nor into a blur's kernel."""
+    graph = make(lambda x: rounding(conv(tf.abs(x) * 0.1 * 3.0) * 0.5 + 0.5))
+    outcomes = apply(graph, *SHIFT, "fold-scale-forward", "pointwise-to-matmul")
+    assert sum(outcome.applied for outcome in outcomes.values()) == 1, "only the scales before the blur become one"
+    assert all(any("is rounded by" in no.reason for no in outcomes[name].declined) for name in SHIFT[1:])
+
+
+def test_batch_norms_fold_whatever_follows():
+    """A mask is a batch norm, a sigmoid and a comparison: its numbers have the model's tolerance."""
+    graph = make(lambda x: tf.sigmoid(conv(x) * GAMMA) > 0.5)
+    graph.label("mul", stands_for=["batch_norm:mask"])
+    assert apply(graph, *SCALE)["fold-scale-into-conv"].applied == 1
 
 
 def test_shared_weights_are_copied_never_edited():

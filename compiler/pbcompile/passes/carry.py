@@ -29,40 +29,15 @@ BROADCAST_LIMIT = 1 << 16
 
 @dataclass(frozen=True)
 class Load:
-    """What is carried: the numbers, and the labels of the batch norms that they belong to.
-
-    rounded: the result is rounded to integers before anything linear reads it; then two constants must not become
-             one, whose other rounding could turn into another pixel
-    """
+    """What is carried: the numbers, and the labels of the batch norms that they belong to."""
 
     numbers: PerChannel
     labels: frozenset[str] = frozenset()
-    rounded: bool = False
     depth: int = 0
 
     def along(self, numbers: PerChannel) -> Load:
         """The load one op further back."""
-        return Load(numbers, self.labels, self.rounded, self.depth + 1)
-
-
-ROUNDING = frozenset({"Floor", "Round", "Rint", "Ceil", "FloorDiv", "FloorMod"})
-COMPARING = frozenset({"Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual"})
-
-
-def is_rounded(graph: Graph, node: Node) -> bool:
-    """Whether what `node` makes is rounded to integers, or compared, before anything linear reads it."""
-    waiting, seen = [node], {node.name}
-    while waiting:
-        at = waiting.pop()
-        for reader in graph.all_readers(at):
-            if reader.op in ROUNDING or reader.op in COMPARING:
-                return True
-            if reader.op == "Cast" and not graph.dtype(reader.name).startswith(("float", "bfloat")):
-                return True
-            if reader.name not in seen and reader.op not in LINEAR:
-                seen.add(reader.name)
-                waiting.append(reader)
-    return False
+        return Load(numbers, self.labels, self.depth + 1)
 
 
 Carrier = Callable[[Graph, Node, Load], str]
@@ -189,8 +164,6 @@ def constant_side(graph: Graph, node: Node) -> int | None:
 
 def _merged(graph: Graph, node: Node, side: int, load: Load, multiply: bool) -> Array:
     """The constant of `node` times (or plus) the load."""
-    if load.rounded and node.op != "BiasAdd":
-        raise Decline("the result is rounded, and one constant for two could change it")
     constant = graph.exact(node.inputs[side])
     rank = len(dims(graph, node.name))
     if node.op == "BiasAdd":
@@ -253,9 +226,8 @@ def _scale_multiplication(graph: Graph, node: Node, load: Load) -> str:
         raise Decline(f'RealDiv "{node.name}" divides by its data')
     if node.op == "RealDiv":
         constant = graph.exact(node.inputs[side])
-        if load.rounded or not constant.all():
-            why = "is rounded later" if load.rounded else "divides by zero"
-            raise Decline(f'{node.op} "{node.name}" {why}')
+        if not constant.all():
+            raise Decline(f'{node.op} "{node.name}" divides by zero')
         numbers = load.numbers.shaped(len(dims(graph, node.name))) / constant
         factor = graph.add_const(np.asarray(numbers), graph.dtype(node.name), node.inputs[side])
         made = graph.add("Mul", [node.inputs[0], factor], name=node.name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pbcompile.graph import Decline, Graph, Match, Rule
 from pbcompile.graph.pattern import Any, Const, op
 from pbcompile.passes.affine import Array, PerChannel, read_per_channel
-from pbcompile.passes.carry import Load, bias_axis, carry_scale, carry_shift, is_rounded
+from pbcompile.passes.carry import Load, bias_axis, carry_scale, carry_shift
+from pbcompile.passes.rounding import require_not_rounded
 
 
 def per_channel(graph: Graph, tensor: str, value: Array) -> PerChannel:
@@ -32,8 +33,7 @@ class FoldScaleIntoConv(Rule):
       3. something on the way does not commute with a scale
       4. the weights are no constant
       5. the weights are shared and large: folding copies them
-      6. it would be merged with another constant, and the result is rounded to integers (preprocessing): a
-         constant with another rounding could give another pixel
+      6. the result is rounded to integers before anything linear reads it, as in preprocessing (rounding.py)
     """
 
     name = "fold-scale-into-conv"
@@ -41,10 +41,9 @@ class FoldScaleIntoConv(Rule):
 
     def rewrite(self, graph: Graph, match: Match) -> str:
         """The chain without the multiply."""
+        require_not_rounded(graph, match.root)
         numbers = per_channel(graph, match.tensor("x"), match.exact("s"))
-        return carry_scale(
-            graph, match.tensor("x"), Load(numbers, match.root.stands_for, is_rounded(graph, match.root))
-        )
+        return carry_scale(graph, match.tensor("x"), Load(numbers, match.root.stands_for))
 
 
 class FoldDivisionIntoConv(Rule):
@@ -62,13 +61,12 @@ class FoldDivisionIntoConv(Rule):
 
     def rewrite(self, graph: Graph, match: Match) -> str:
         """The chain without the division."""
+        require_not_rounded(graph, match.root)
         divisor = match.exact("d")
         if not divisor.all():
             raise Decline("a divisor is zero")
         numbers = per_channel(graph, match.tensor("x"), 1.0 / divisor)
-        return carry_scale(
-            graph, match.tensor("x"), Load(numbers, match.root.stands_for, is_rounded(graph, match.root))
-        )
+        return carry_scale(graph, match.tensor("x"), Load(numbers, match.root.stands_for))
 
 
 class FoldShiftIntoBias(Rule):
@@ -83,6 +81,7 @@ class FoldShiftIntoBias(Rule):
       1. anything on the way has another reader, or is a graph output
       2. t is not one number per channel
       3. something on the way does not commute with a shift
+      4. the result is rounded to integers before anything linear reads it, as in preprocessing (rounding.py)
     """
 
     name = "fold-shift-into-bias"
@@ -90,10 +89,9 @@ class FoldShiftIntoBias(Rule):
 
     def rewrite(self, graph: Graph, match: Match) -> str:
         """The chain without the addition."""
+        require_not_rounded(graph, match.root)
         numbers = per_channel(graph, match.tensor("x"), match.exact("t"))
-        return carry_shift(
-            graph, match.tensor("x"), Load(numbers, match.root.stands_for, is_rounded(graph, match.root))
-        )
+        return carry_shift(graph, match.tensor("x"), Load(numbers, match.root.stands_for))
 
 
 class FoldSubtractionIntoBias(Rule):
@@ -110,10 +108,9 @@ class FoldSubtractionIntoBias(Rule):
 
     def rewrite(self, graph: Graph, match: Match) -> str:
         """The chain without the subtraction."""
+        require_not_rounded(graph, match.root)
         numbers = per_channel(graph, match.tensor("x"), -match.exact("t"))
-        return carry_shift(
-            graph, match.tensor("x"), Load(numbers, match.root.stands_for, is_rounded(graph, match.root))
-        )
+        return carry_shift(graph, match.tensor("x"), Load(numbers, match.root.stands_for))
 
 
 class MergeBiases(Rule):
@@ -131,5 +128,6 @@ class MergeBiases(Rule):
 
     def rewrite(self, graph: Graph, match: Match) -> str:
         """The chain with one bias less."""
+        require_not_rounded(graph, match.root)
         numbers = PerChannel(match.exact("c"), bias_axis(graph, match.root))
         return carry_shift(graph, match.tensor("x"), Load(numbers, match.root.absorbed))

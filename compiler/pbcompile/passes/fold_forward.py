@@ -11,12 +11,16 @@ from pbcompile.passes.carry import CLONE_LIMIT
 from pbcompile.passes.commute import dims
 from pbcompile.passes.linear import CONVOLUTIONS, LINEAR, channel_axis, require_foldable, weights_transposed
 from pbcompile.passes.pull import KINDS, Pulled, find, pull
+from pbcompile.passes.rounding import require_not_rounded
 
 ANY_LINEAR = op("|".join(LINEAR))
 
 
 class _FoldForward(Rule):
-    """What the three rules share: find the affine above the data input, take it out, put it into the weights."""
+    """What the three rules share: find the affine above the data input, take it out, put it into the weights.
+
+    All three also decline where the result is rounded to integers before anything else linear reads it (rounding.py).
+    """
 
     kind: str
     pattern = ANY_LINEAR
@@ -29,6 +33,7 @@ class _FoldForward(Rule):
     def taken_out(self, graph: Graph, node: Node) -> tuple[Pulled, int]:
         """What is left of the data input, the numbers along its channels, and how many channels there are."""
         require_foldable(graph, node)
+        require_not_rounded(graph, node)
         ports = LINEAR[node.op]
         data, weights = node.inputs[ports.data], node.inputs[ports.weights]
         if len(graph.readers(weights)) > 1 and graph.const(weights).nbytes > CLONE_LIMIT:

@@ -9,6 +9,7 @@ import numpy as np
 from pbcompile.graph import Decline, Graph, Match, Node, Rule
 from pbcompile.graph.pattern import Any, Const, op
 from pbcompile.passes.commute import dims
+from pbcompile.passes.rounding import require_not_rounded
 
 MAX_POSITIONS = 28 * 28
 MAX_PRODUCTS = 12_000_000
@@ -31,6 +32,7 @@ class PointwiseToMatmul(Rule):
       3. the map or the product is larger than where it is faster
       4. the layout is NCHW
       5. the kernel is shared: both forms of it would be stored
+      6. the result is rounded to integers, as in preprocessing (rounding.py): the sums may differ in their last bit
     """
 
     name = "pointwise-to-matmul"
@@ -53,6 +55,7 @@ class PointwiseToMatmul(Rule):
         if positions > MAX_POSITIONS or products > MAX_PRODUCTS:
             raise Decline(f"{positions} positions, {products} products: the convolution is as fast")
         graph.require_sole_reader(weights)
+        require_not_rounded(graph, node)
         name = graph.asked_name(node)
         matrix = graph.add_const(graph.exact(weights.name)[0, 0], graph.dtype(weights.name), f"{name}/matrix")
         flat = reshape(graph, match.tensor("x"), (-1, kernel.shape[2]), f"{name}/flat")
