@@ -43,7 +43,7 @@ def test_a_quantile_is_a_value_that_was_measured() -> None:
     ],
 )
 def test_the_interval_of_a_median_is_the_table_s(count: int, low: int, high: int, confidence: float) -> None:
-    """The order statistics that sign-test tables give: for 20 values the 6th and the 15th, for 100 the 40th and 61st."""
+    """The order statistics of sign-test tables: of 20 values the 6th and 15th, of 100 the 40th and 61st."""
     found = median_interval([float(value) for value in reversed(range(1, count + 1))])
     assert (found.low, found.high) == (low, high)
     assert found.confidence == pytest.approx(confidence, abs=1e-4)

@@ -179,12 +179,11 @@ def measure(
             for child in crew:
                 _take_parts(child, records[child.name])
                 records[child.name].peak_mb = max(records[child.name].peak_mb, child.ask(do="memory")["peak_mb"])
-            if is_last:
-                for batch in settings.batches:
-                    for child in crew:
-                        tell(f"batch {batch} {child.name}", 1.0)
-                        times = child.time(2 * TURN_SECONDS, batch)
-                        records[child.name].throughput[batch] = 1e3 * batch / statistics.median(times)
+            if is_last and settings.batches:
+                for child in crew:
+                    tell(f"throughput of {child.name}", 1.0)
+                    _take_throughput(child, records[child.name], settings.batches)
+                    child.close()  # large batches hold much memory, and the next one needs it
     return records, skipped
 
 
@@ -226,6 +225,12 @@ def _take_turns(
 
 def _is_settled(crew: Sequence[Child], records: Mapping[str, Record]) -> bool:
     return all(records[child.name].interval.is_settled for child in crew)
+
+
+def _take_throughput(child: Child, record: Record, batches: Sequence[int]) -> None:
+    for batch in batches:
+        child.time(0, batch)  # a new size is traced and planned anew
+        record.throughput[batch] = 1e3 * batch / statistics.median(child.time(2 * TURN_SECONDS, batch))
 
 
 def _take_parts(child: Child, record: Record) -> None:
