@@ -66,8 +66,9 @@ class Letterbox(Step):
     out: [N, h, w, C] of the dtype that `resize` gives.
          opencv: as YOLOv5 to v11 do around cv2: ratio = min(h / H, w / W), at most 1 without `upscale`; size
          round(H·ratio), round(W·ratio), half to even (`rounding` "down": cut off, as YOLOX does); (h − rows) // 2 rows
-         of the border on top, the odd one at the bottom.  pillow: `ImageOps.pad`.  tensorflow:
-         `tf.image.resize_with_pad`; with `pad_first`, `keras.layers.Resizing(pad_to_aspect_ratio=True)`, which pads before it resizes.
+         of the border on top, the odd one at the bottom.  pillow: `ImageOps.pad`.
+         tensorflow: `tf.image.resize_with_pad`; with `pad_first`, `keras.layers.Resizing(pad_to_aspect_ratio=True)`,
+         which pads before it resizes.
          `align` "top-left" puts the whole border at the bottom and right.
     """
 
