@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pbcompile.graph import apply_rules
 from pbcompile.passes import affine, carry
-from pbcompile.passes.fold_forward import FoldOrderForward
 from tests.passes.trial import answers, apply, declines, make, numbers
 
 SCALE = ("fold-scale-forward",)
 SHIFT = ("fold-scale-forward", "fold-shift-forward")
-ORDER = ("fold-order-forward",)
 S, T = numbers(4, seed=1), numbers(4, seed=2)
 KERNEL = numbers(3, 3, 4, 8, seed=3)
 
@@ -235,83 +232,6 @@ def test_the_bias_of_a_convolution_stays():
     """It costs nothing where it is: TensorFlow fuses it."""
     graph = make(lambda x: dense(tf.nn.bias_add(conv(x, numbers(1, 1, 4, 4)), T)))
     assert apply(graph, *SHIFT)["fold-shift-forward"].applied == 0
-
-
-# ---- orders of channels
-
-
-def reverse_v2(x):
-    return tf.reverse(x, [-1])
-
-
-def strided(x):
-    return x[..., ::-1]
-
-
-def gathered(x):
-    return tf.gather(x, [2, 0, 3, 1], axis=3)
-
-
-@pytest.mark.parametrize("swap", [reverse_v2, strided, gathered], ids=lambda swap: swap.__name__)
-def test_channel_orders_go_into_the_weights(swap):
-    """RGB to BGR, then the mean of each channel, padding, the convolution: only the constants are reordered."""
-
-    def build(x):
-        y = tf.pad(tf.nn.relu(swap(x)) - T, [[0, 0], [1, 1], [1, 1], [0, 0]])
-        return conv(y, padding="VALID")
-
-    graph = answers(build, ORDER, f"forward_order_{swap.__name__}", reduction=48)
-    assert ops(graph) == {"Relu", "Sub", "Pad", "Conv2D"}
-
-
-def test_two_orders_cancel():
-    """BGR to RGB by the spec, RGB to BGR by the model's preprocessing: the first kernel is as it was."""
-    graph = make(lambda x: conv(reverse_v2(strided(x))))
-    apply(graph, *ORDER)
-    assert ops(graph) == {"Conv2D"}
-    np.testing.assert_array_equal(graph.const(graph.node("out").inputs[1]), KERNEL)
-
-
-def test_order_in_bytes():
-    """Before the cast and a resize of uint8: they treat every channel alike."""
-
-    def build(x):
-        y = tf.raw_ops.ResizeBilinear(images=reverse_v2(tf.cast(tf.abs(x) * 100, tf.uint8)), size=[4, 4])
-        return conv(y - T, padding="VALID")
-
-    graph = answers(build, ORDER, "", reduction=64, oracle=False)
-    assert "ReverseV2" not in ops(graph)
-
-
-def test_order_1_second_reader():
-    """Something else reads the resized picture."""
-    declines(lambda x: ((y := tf.nn.relu(reverse_v2(x))), conv(y), tf.exp(y))[1:], ORDER, "has another reader")
-
-
-def test_order_2_mixes_channels():
-    """A flattened picture has no channels to reorder."""
-    build = lambda x: tf.reshape(reverse_v2(x), [2, 144]) @ numbers(144, 3)  # noqa: E731
-    declines(build, ORDER, "may mix channels")
-
-
-def test_order_3_depthwise_and_grouped():
-    """They keep their channels apart: reordering inputs reorders outputs."""
-    declines(lambda x: depthwise(reverse_v2(x)), ORDER, "keeps its channels apart")
-    declines(lambda x: grouped(reverse_v2(x)), ORDER, "reads its channels in groups")
-
-
-def test_order_4_weights():
-    """A kernel that is computed."""
-    graph = make(lambda x: conv(reverse_v2(x), tf.reshape(x[0, :3, :3], [3, 3, 4, 1])))
-    outcome = apply_rules(graph, [FoldOrderForward()])
-    assert ["are no constant" in no.reason for no in outcome.declined] == [True]
-
-
-def test_flips_are_no_channel_orders():
-    """Reversing the width is a flip."""
-    graph = make(lambda x: conv(tf.reverse(x, [2])))
-    assert apply(graph, *ORDER)["fold-order-forward"].applied == 0
-    assert "ReverseV2" in ops(graph)
 
 
 # ---- the algebra alone

@@ -17,8 +17,9 @@ from pbcompile.passes.fold_affine import (
     FoldSubtractionIntoBias,
     MergeBiases,
 )
+from pbcompile.passes.fold_channel_order import fold_channel_order
 from pbcompile.passes.fold_constants import fold_constants
-from pbcompile.passes.fold_forward import FoldOrderForward, FoldScaleForward, FoldShiftForward
+from pbcompile.passes.fold_forward import FoldScaleForward, FoldShiftForward
 from pbcompile.passes.fold_padding import FoldPaddingIntoConv, SplitExplicitPadding
 from pbcompile.passes.merge_duplicates import merge_duplicates
 from pbcompile.passes.pointwise_to_matmul import (
@@ -97,8 +98,8 @@ PIPELINE: tuple[Position, ...] = (
         "after scales: what is left between a convolution and its shift now commutes",
     ),
     Position(
-        "fold-order-forward",
-        rules(FoldOrderForward()),
+        "fold-channel-order",
+        fold_channel_order,
         "before the forward folds, so that their constants are met in the order in which they stay",
     ),
     Position(

@@ -1,8 +1,6 @@
-"""Fold scales, shifts and channel orders forwards, into the linear op behind them."""
+"""Fold scales and shifts forwards, into the linear op behind them."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from pbcompile.graph import Decline, Graph, Match, Node, Rule
 from pbcompile.graph.pattern import op
@@ -17,9 +15,9 @@ ANY_LINEAR = op("|".join(LINEAR))
 
 
 class _FoldForward(Rule):
-    """What the three rules share: find the affine above the data input, take it out, put it into the weights.
+    """What both rules share: find the affine above the data input, take it out, put it into the weights.
 
-    All three also decline where the result is rounded to integers before anything else linear reads it (rounding.py).
+    Both also decline where the result is rounded to integers before anything else linear reads it (rounding.py).
     """
 
     kind: str
@@ -115,36 +113,6 @@ class FoldShiftForward(_FoldForward):
         shifted = graph.add("BiasAdd", [made, bias], attrs, f"{graph.asked_name(node)}/BiasAdd")
         graph.label(shifted, absorbed=pulled.source.stands_for)
         return shifted
-
-
-class FoldOrderForward(_FoldForward):
-    """Move a permutation of channels (RGB to BGR) into the weights of the convolution behind it.
-
-    Before:  x ─► ReverseV2(channels) ─► [what treats channels apart] ─► Conv(W) ─► y
-    After:   x ─► [the same, its constants reversed] ─► Conv(W with its input channels reversed) ─► y
-
-    Exact, up to the order in which the products of one output are summed.
-    Declines when:
-      1. something between has another reader, or is a graph output
-      2. something between mixes channels
-      3. the linear op keeps its channels apart (depthwise), or reads them in groups
-      4. the weights are no constant
-    """
-
-    name = "fold-order-forward"
-    kind = "order"
-
-    def rewrite(self, graph: Graph, match: Match) -> str:
-        """The linear op with its weights in the other order."""
-        node = match.root
-        if node.op not in ("Conv2D", "Conv3D", "MatMul", "BatchMatMulV2", "Einsum"):
-            raise Decline(f'{node.op} "{node.name}" keeps its channels apart')
-        pulled, channels = self.taken_out(graph, node)
-        weights = graph.exact(node.inputs[LINEAR[node.op].weights])
-        axis = weights.ndim - (1 if weights_transposed(node) else 2)
-        if weights.shape[axis] != channels:
-            raise Decline(f'{node.op} "{node.name}" reads its channels in groups', pulled.source.name)
-        return _with_weights(graph, node, pulled, weights.take(np.argsort(pulled.numbers.values), axis))
 
 
 def _with_weights(graph: Graph, node: Node, pulled: Pulled, weights: affine.Array) -> str:

@@ -1,8 +1,8 @@
-"""Look upwards from a linear op for a scale, a shift or a permutation of channels in what it reads, and take it out.
+"""Look upwards from a linear op for a scale or a shift in what it reads, and take it out.
 
-`pull(graph, x, kind)` adds nodes that compute x' with x = x' · s (or x' + t, or x' with its channels in another
-order) and returns x' and the numbers, for the linear op to take into its weights.  Raises Decline where something
-stands between.  The affine itself may have other readers: it then stays for them.
+`pull(graph, x, kind)` adds nodes that compute x' with x = x' · s (or x' + t) and returns x' and the numbers, for the
+linear op to take into its weights.  Raises Decline where something stands between.  The affine itself may have other
+readers: it then stays for them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pbcompile.passes.affine import Array, PerChannel, read_per_channel
 from pbcompile.passes.carry import MAX_DEPTH, bias_axis, constant_side
 from pbcompile.passes.commute import COMMUTING, dims, require_passes_scale, require_passes_shift
 from pbcompile.passes.linear import LINEAR
-from pbcompile.passes.reorder import BINARY, ELEMENTWISE, order_of, reorder_through
 
 ADDITIONS = frozenset({"AddV2", "Add", "Sub", "BiasAdd"})
+BINARY = frozenset({"AddV2", "Add", "Sub", "Mul", "RealDiv", "Maximum", "Minimum"})
 
 
 @dataclass(frozen=True)
@@ -186,21 +186,8 @@ def _shift_through(graph: Graph, node: Node, side: int, pulled: Pulled) -> Pulle
     return Pulled(with_input(graph, node, side, pulled.tensor), behind, pulled.source)
 
 
-# ---- orders of channels -----------------------------------------------------------------------------------------
-
-
-def _order_through(graph: Graph, node: Node, side: int, pulled: Pulled) -> Pulled:
-    """Whatever treats the channels apart gives the same numbers in another order."""
-    try:
-        made, behind = reorder_through(graph, node, side, pulled.tensor, pulled.numbers)
-    except Decline as decline:
-        raise Decline(str(decline), pulled.source.name) from decline
-    return Pulled(made, behind, pulled.source)
-
-
 KINDS: Mapping[str, Kind] = {
     "scale": Kind(_read_scale, _scale_through, frozenset(COMMUTING) | ADDITIONS | {"Mul"}),
     "shift": Kind(_read_shift, _shift_through, frozenset(COMMUTING)),
-    "order": Kind(order_of, _order_through, frozenset(COMMUTING) | ELEMENTWISE | BINARY | {"BiasAdd"}),
 }
 """What can be pulled into a linear op."""
