@@ -39,12 +39,15 @@ def original_predict(source: ModelSource, model: LoadedModel) -> tuple[str, Pred
     inputs = [tuple(tensor.shape) for tensor in _leaves(theirs.inputs)]
     outputs = [tuple(tensor.shape) for tensor in _leaves(theirs.outputs)]
     same = inputs == [t.shape for t in model.inputs] and outputs == [t.shape for t in model.outputs]
-    if not same or isinstance(theirs.input, dict) or isinstance(theirs.output, dict):
+    # A Sequential has no `input` before it was called; it has one tensor on either side.
+    is_sequential = isinstance(theirs, keras.Sequential)
+    taken, made = (theirs.inputs[0], theirs.outputs[0]) if is_sequential else (theirs.input, theirs.output)
+    if not same or isinstance(taken, dict) or isinstance(made, dict):
         return ours, model.predict  # such as the doubled batch axis of dict Sequentials; dicts are sorted by Keras
 
     def predict(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         given = [feeds[tensor.name].astype(tensor.dtype) for tensor in model.inputs]
-        answers = _leaves(theirs(keras.tree.pack_sequence_as(theirs.input, given), training=False))
+        answers = _leaves(theirs(keras.tree.pack_sequence_as(taken, given), training=False))
         return {tensor.name: np.asarray(a) for tensor, a in zip(model.outputs, answers, strict=True)}
 
     return f"Keras {keras.__version__} loading the file itself", predict
