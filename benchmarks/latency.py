@@ -187,15 +187,16 @@ def measure_model(folder: Path, arguments: argparse.Namespace, peers: list[str])
 
 
 def summary(reports: dict[str, Any]) -> list[str]:
-    """One line a model: how many times longer than the .pb of level canonical, and of level tensorflow-cpu."""
+    """One column a model: how many times longer than the .pb of level canonical / of level tensorflow-cpu."""
     names = list(dict.fromkeys(name for report in reports.values() for name in report["ratios"]))
-    rows = [["median against", *names]]
-    for model, report in reports.items():
-        for base in ("fused", "fused_cpu"):
-            if base in report["ratios"]:
-                ratios = [report["ratios"].get(name) for name in names]
-                given = report["ratios"][base]
-                rows.append([f"{model}, {base}", *("" if r is None else f"{r / given:.2f}" for r in ratios)])
+    rows = [["times fused / fused_cpu", *reports]]
+    for name in names:
+        row = [name]
+        for report in reports.values():
+            ratios, cpu = report["ratios"], report["ratios"].get("fused_cpu")
+            both = [ratios[name], *([ratios[name] / cpu] if cpu else [])] if name in ratios else []
+            row.append(" / ".join(f"{ratio:.2f}" for ratio in both))
+        rows.append(row)
     return columns(rows)
 
 
@@ -215,14 +216,18 @@ def plot(reports: dict[str, Any], path: Path) -> None:
         high = [max(0.0, v["interval_ms"][1] - v["p50_ms"]) for v in variants]
         colours = ["tab:green" if name.startswith("fused") else "tab:gray" for name in names]
         left.barh(names, medians, xerr=[low, high], color=colours, ecolor="black", capsize=3)
-        for index, median in enumerate(medians):
-            left.text(median, index, f" {number(median)}", va="center")
+        for index, (median, more) in enumerate(zip(medians, high, strict=True)):
+            left.text(median + more, index, f"  {number(median)}", va="center")
+        left.set_xlim(right=1.15 * max(median + more for median, more in zip(medians, high, strict=True)))
         left.set_title(f"{model}: ms for a frame, median and its interval")
-        for batch in variants[0]["throughput"]:
-            right.plot([v["throughput"][batch] for v in variants], names, "o-", label=f"{batch} at once")
+        batches = list(variants[0]["throughput"])
+        for position, batch in enumerate(batches):
+            height = 0.8 / len(batches)
+            at = [index + 0.4 - height * (position + 0.5) for index in range(len(names))]
+            right.barh(at, [v["throughput"][batch] for v in variants], height, label=f"{batch} at once")
+        right.set_yticks(range(len(names)), names)
         right.set_title("frames in a second")
-        right.set_xlim(left=0)
-        if variants[0]["throughput"]:
+        if batches:
             right.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=110)

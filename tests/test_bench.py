@@ -170,6 +170,22 @@ def test_a_missing_peer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None
     assert [why_missing(peer) for peer in PEERS] == [None] * len(PEERS)
 
 
+def test_the_benchmark_sets_models_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row a program, one column a model, against the .pb of both levels."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import latency
+
+    ratios = {"unfused_frozen": 1.5, "fused": 1.0, "fused_cpu": 0.75}
+    lines = latency.summary({"a_224": {"ratios": ratios}, "b_96": {"ratios": {"fused": 1.0, "litert": 0.5}}})
+    assert [line.split() for line in lines if "─" not in line] == [
+        ["times", "fused", "/", "fused_cpu", "a_224", "b_96"],
+        ["unfused_frozen", "1.50", "/", "2.00"],
+        ["fused", "1.00", "/", "1.33", "1.00"],
+        ["fused_cpu", "0.75", "/", "1.00"],
+        ["litert", "0.50"],
+    ]
+
+
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 

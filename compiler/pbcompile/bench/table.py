@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ def render(report: Mapping[str, Any]) -> str:
     )
     parts = [head, under, "", *variant_table(report), "", *split_table(report["variants"])]
     parts += [f"  {name} is not here: {why}" for name, why in report["skipped"].items()]
-    parts += [f"  ! {warning}" for warning in report["warnings"]]
+    for warning in report["warnings"]:
+        parts += textwrap.wrap(warning, 100, initial_indent="  ! ", subsequent_indent="    ")
     return "\n".join(parts)
 
 
