@@ -162,6 +162,20 @@ def test_constants_2_an_output_stays():
     assert apply(graph, *CONSTANTS)["fold-constants"].applied == 0
 
 
+def test_the_list_of_a_loop_is_no_constant():
+    """3. A TensorList of fixed size has only constant inputs, and its value is no array: folding it once crashed."""
+
+    def build(x):
+        collected = tf.raw_ops.TensorListReserve(element_shape=[4], num_elements=2, element_dtype=tf.float32)
+        for index in range(2):
+            collected = tf.raw_ops.TensorListSetItem(input_handle=collected, index=index, item=x[0, 0, index])
+        return tf.raw_ops.TensorListStack(input_handle=collected, element_shape=[4], element_dtype=tf.float32)
+
+    graph = make(build)
+    apply(graph, *CONSTANTS)
+    assert "TensorListReserve" in ops(graph)
+
+
 # ---- merge-duplicates
 
 

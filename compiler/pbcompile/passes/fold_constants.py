@@ -57,6 +57,7 @@ def fold_constants(graph: Graph) -> Outcome:
     float64 and rounded once, which is nearer to their formula.  Declines when:
       1. the result is larger than its inputs together and than 16,384 elements (a broadcast, a fill)
       2. the op has state, is control flow, or stands in a loop or branch
+      3. a result is no array, such as the list that a loop collects its results in
     """
     outcome = Outcome()
     while True:
@@ -77,7 +78,10 @@ def _is_ready(graph: Graph, node: Node) -> bool:
     if registry.require_op_def(node.op).is_stateful or node.name in graph.outputs:
         return False
     limit = max(GROWTH_LIMIT, sum(graph.const(tensor).size for tensor in node.inputs))
-    for port in range(len(registry.output_dtypes(node.op, node.attrs))):
+    dtypes = registry.output_dtypes(node.op, node.attrs)
+    if not {"variant", "resource"}.isdisjoint(dtypes):
+        return False
+    for port in range(len(dtypes)):
         shape = graph.shape(join_tensor(node.name, port))
         if shape is not None and None not in shape and prod(size or 0 for size in shape) > limit:
             return False
