@@ -221,3 +221,29 @@ def test_duplicates_1_both_are_outputs():
     graph = make(lambda x: (tf.exp(tf.nn.relu(x)), tf.nn.relu(x)))
     assert apply(graph, *DUPLICATES)["merge-duplicates"].applied == 1
     assert graph.node("out").inputs == ("out1",)
+
+
+# ---- remove-neutral-constants
+
+NEUTRAL = ("remove-neutral-constants",)
+
+
+def test_ones_and_zeros_go():
+    """1 · x, x / 1, x + 0, 0 + x, x − 0, per channel too; 0 − x and 1 / x stay."""
+
+    def build(x):
+        y = (1.0 * x / np.ones(4, np.float32) + 0.0) - np.zeros((1, 1, 4), np.float32)
+        return tf.nn.relu(0.0 + y), 0.0 - x, 1.0 / (x + 5.0)
+
+    graph = answers(build, NEUTRAL, "remove_neutral_constants")
+    assert ops(graph) == ["AddV2", "RealDiv", "Relu", "Sub"]
+
+
+def test_neutral_1_broadcasts():
+    """[2, 6, 6, 4] · ones of [3, 1, 1, 1, 1] is larger."""
+    declines(lambda x: x * np.ones((3, 1, 1, 1, 1), np.float32), NEUTRAL, 'may broadcast "x"')
+
+
+def test_neutral_2_both_names_are_public():
+    """x · 1 as an output is the input under another name."""
+    declines(lambda x: x * 1.0, NEUTRAL, '"out" is a public name of "x"')

@@ -30,7 +30,7 @@ from pbcompile.passes.pointwise_to_matmul import (
     SinkReshapeBelowAdd,
     SinkReshapeBelowSwish,
 )
-from pbcompile.passes.remove_identities import remove_identities
+from pbcompile.passes.remove_identities import RemoveNeutralConstants, RemoveNeutralOperands, remove_identities
 from pbcompile.passes.report import BatchNormReport, CompileReport, FoldedBatchNorm, KeptBatchNorm, PassReport
 
 __all__ = ["LEVELS", "PIPELINE", "BatchNormReport", "CompileReport", "Position", "optimize"]
@@ -86,6 +86,11 @@ PIPELINE: tuple[Position, ...] = (
         "decompose-batch-norm",
         rules(DecomposeBatchNorm()),
         "after folding, when its inputs are constants; gives both ages of Keras one form",
+    ),
+    Position(
+        "remove-neutral-constants",
+        rules(RemoveNeutralConstants(), RemoveNeutralOperands()),
+        "after constants are folded, when they can be seen; before folding, which would carry them around",
     ),
     Position(
         "fold-scale-into-conv",

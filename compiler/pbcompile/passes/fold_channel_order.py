@@ -11,9 +11,17 @@ from pbcompile.passes.commute import COMMUTING, dims
 from pbcompile.passes.linear import LINEAR, require_foldable, weights_transposed
 from pbcompile.passes.rounding import require_not_rounded
 
+# fmt: off
 ELEMENTWISE = frozenset(
-    ["Cast", "Relu", "Relu6", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Round", "Rint", "Floor", "Ceil", "Neg", "Square", "Sqrt", "Rsqrt", "Abs", "Sign", "Exp", "Log", "ClipByValue", "AddV2", "Add", "Sub", "Mul", "RealDiv", "Div", "FloorDiv", "FloorMod", "Maximum", "Minimum", "SquaredDifference", "Pow", "SelectV2", "RightShift", "LeftShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Invert", "Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "AddN"]
+    {
+        "Cast", "Relu", "Relu6", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Round", "Rint", "Floor", "Ceil", "Neg",
+        "Square", "Sqrt", "Rsqrt", "Abs", "Sign", "Exp", "Log", "ClipByValue", "AddV2", "Add", "Sub", "Mul",
+        "RealDiv", "Div", "FloorDiv", "FloorMod", "Maximum", "Minimum", "SquaredDifference", "Pow", "SelectV2",
+        "RightShift", "LeftShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Invert", "Greater", "GreaterEqual",
+        "Less", "LessEqual", "Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "AddN",
+    }
 )
+# fmt: on
 """Ops that treat every number apart, whatever their number of inputs."""
 RESIZES = frozenset({"ResizeNearestNeighbor", "ResizeBilinear", "ResizeArea", "ResizeBicubic"})
 ABSORBING = frozenset({"Conv2D", "Conv3D", "MatMul", "BatchMatMulV2", "Einsum"})
