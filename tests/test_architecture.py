@@ -21,6 +21,7 @@ ORDER = (
     "models",
     "plan",
     "check",
+    "advice",
     "graph",
     "control_edges",
     "control_flow",

@@ -87,6 +87,8 @@ def compile_command(spec: Path, output: Path | None, no_verify: bool, use_json: 
         from pbcompile.pipeline import compile_spec
 
         result = compile_spec(loaded, output, verify=not no_verify, progress=progress)
+    for warning in result.made.warnings:
+        click.echo(f"warning: {warning.render()}", err=True)
     report = result.as_json()
     _show(report, compiled_lines, use_json)
 

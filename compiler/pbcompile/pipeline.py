@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
+from pbcompile.advice import find_warnings
 from pbcompile.artifact import add_contract, make_contract, sha256_of, write_atomically
 from pbcompile.errors import ParityError
 from pbcompile.freeze import freeze
@@ -62,7 +63,8 @@ def build(spec: Spec, stages: Stages) -> Compiled:
         graph_def = portable_graph_def(graph)
         tolerance = derived_tolerance(graph_def)
         add_contract(graph_def, make_contract(plan, model, report, tolerance))
-    return Compiled(plan, model, frozen, report, tolerance, serialize(graph_def))
+    warnings = tuple(spec.text.locate(problem) for problem in find_warnings(plan, model))
+    return Compiled(plan, model, frozen, report, warnings, tolerance, serialize(graph_def))
 
 
 def verify_spec(

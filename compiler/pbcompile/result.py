@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pbcompile.errors import Problem
 from pbcompile.models import LoadedModel
 from pbcompile.passes import CompileReport
 from pbcompile.plan import Plan
@@ -19,6 +20,7 @@ class Compiled:
     """An artifact that is not yet proven or written.
 
     frozen:    the GraphDef as it was frozen, with the plan's taps among its outputs.
+    warnings:  what compiles and is probably not meant.
     tolerance: the derived relative tolerance of its float outputs.
     data:      the bytes of the `.pb`.
     """
@@ -27,6 +29,7 @@ class Compiled:
     model: LoadedModel
     frozen: Any
     report: CompileReport
+    warnings: tuple[Problem, ...]
     tolerance: float
     data: bytes
 
@@ -42,7 +45,7 @@ class CompileResult:
     seconds: Mapping[str, float]
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of `compile --json` (spec-format.md, section 2), and `repairs`."""
+        """The fields of `compile --json` (spec-format.md, section 2), with `repairs` and `warnings`."""
         report = self.made.report.as_json()
         return {
             "artifact": str(self.artifact),
@@ -53,6 +56,7 @@ class CompileResult:
             "nodes": report["nodes"],
             "batch_norm": report["batch_norm"],
             "repairs": list(self.made.model.repairs),
+            "warnings": [problem.as_json() for problem in self.made.warnings],
             "verify": None if self.verify is None else self.verify.as_json(),
             "seconds": dict(self.seconds),
         }
