@@ -25,6 +25,7 @@ ORDER = (
     "graph",
     "control_edges",
     "control_flow",
+    "variables",
     "graft",
     "freeze",
     "passes",
