@@ -20,12 +20,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from pbcompile.control_edges import ground
 from pbcompile.errors import ModelError, Problem
 from pbcompile.graph import registry
+from pbcompile.variables import captured_arrays, changed_variables
 
+RESOURCE = tf.resource.as_datatype_enum
+READS = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"})
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 LOOPS = frozenset({"While", "StatelessWhile"})
 BRANCHES = frozenset({"If", "StatelessIf"})
@@ -77,9 +81,26 @@ def lower(graph_def: Any, outputs: Sequence[str]) -> Any:
     return _Lowering(graph_def).run(outputs)
 
 
+def lower_function(function: Any) -> tuple[Any, list[str], list[tuple[str, int]]]:
+    """The graph of a concrete function with its variables as constants, lowered.
+
+    Returns the GraphDef, the tensors of its arguments, and (tensor, dtype) of its results.  Only what the results
+    need is looked at: what a model does on the side, as drawing random numbers for a training that does not take place,
+    falls away.  Raises ModelError where the results depend on a variable that the function changes.
+    """
+    graph_def = function.graph.as_graph_def()
+    arrays, arguments = captured_arrays(function)
+    lowering = _Lowering(graph_def, arrays)
+    results = lowering.results([tensor.name for tensor in function.outputs], [a.partition(":")[0] for a in arguments])
+    return lowering.made, arguments, [(value.tensor, value.dtype) for value in results]
+
+
 class _Lowering:
-    def __init__(self, graph_def: Any) -> None:
+    def __init__(self, graph_def: Any, arrays: Mapping[str, Any] | None = None) -> None:
         self.source = ground(graph_def)
+        self.arrays = arrays or {}
+        self.changed = changed_variables(graph_def) if arrays else set()
+        self.constants: dict[str, Value] = {}
         self.library = {f.signature.name: f for f in graph_def.library.function}
         self.made = tf.compat.v1.GraphDef()
         self.made.versions.CopyFrom(graph_def.versions)
@@ -89,14 +110,17 @@ class _Lowering:
         self.back_edges: list[tuple[Any, int, str]] = []
 
     def run(self, outputs: Sequence[str]) -> Any:
-        nodes = {node.name: node for node in self.source.node}
-        body = Body(nodes, {}, "", 0)
         placeholders = [node.name for node in self.source.node if node.op == "Placeholder"]
-        done = self._evaluate(body, [*placeholders, *outputs], self.root)
-        for node, at, tensor in self.back_edges:
-            name, port = self._split(body, tensor)
-            node.input[at] = done[name][port].tensor
+        self.results(outputs, placeholders)
         return self.made
+
+    def results(self, tensors: Sequence[str], keep: Sequence[str]) -> list[Value]:
+        """Write out what `tensors` need, and the nodes `keep`; the values of `tensors`."""
+        body = Body({node.name: node for node in self.source.node}, {}, "", 0)
+        done = self._evaluate(body, [*keep, *(tensor.partition(":")[0] for tensor in tensors)], self.root)
+        for node, at, tensor in self.back_edges:
+            node.input[at] = self._value(body, done, tensor).tensor
+        return [self._value(body, done, tensor) for tensor in tensors]
 
     # -- one body: the graph itself, or a function
 
@@ -166,11 +190,54 @@ class _Lowering:
         if node.op in CASES:
             functions = [f.name for f in node.attr["branches"].list.func]
             return self._case(functions, name, inputs[0], inputs[1:], region, depth)
+        if node.op == "Placeholder" and not body.prefix and node.name in self.arrays:
+            if node.attr["dtype"].type == RESOURCE:
+                return [Value(node.name, self.root, RESOURCE, is_constant=True)]
+            return [self._array(f"{node.name}/captured", self.arrays[node.name])]
+        if inputs and inputs[0].dtype == RESOURCE and inputs[0].tensor in self.arrays:
+            if node.op == "Identity":
+                return [inputs[0]]
+            if node.op in READS:
+                return self._read(node, name, inputs, region)
+            message = f'"{name}" uses a variable in a way that no frozen graph can ({node.op})'
+            raise ModelError(Problem("model-stateful", message, "/model"))
         called = [key for key, value in node.attr.items() if value.WhichOneof("value") == "func"]
         if called:
             message = f'"{node.name}" is a {node.op}, which calls a function while it runs'
             raise ModelError(Problem("model-unfreezable", message, "/model"))
         return self._copy(node, name, inputs, region, keep_name=not body.prefix)
+
+    def _array(self, name: str, array: Any) -> Value:
+        """An array as a constant at the root."""
+        node = self._add("Const", self._unique(name), [])
+        tensor = tf.make_tensor_proto(array)
+        node.attr["dtype"].type = tensor.dtype
+        node.attr["value"].tensor.CopyFrom(tensor)
+        return Value(node.name, self.root, tensor.dtype, is_constant=True)
+
+    def _read(self, node: Any, name: str, inputs: list[Value], region: Region) -> list[Value]:
+        """What a variable holds: one constant for all who read it, named after the first."""
+        variable = inputs[0].tensor
+        if variable in self.changed:
+            message = f'"{name}" reads a variable that the model changes while it runs, so it cannot be frozen'
+            raise ModelError(Problem("model-stateful", message, "/model"))
+        if variable not in self.constants:
+            self.constants[variable] = self._array(name, self.arrays[variable])
+        held = self.constants[variable]
+        if node.op == "ReadVariableOp":
+            return [held]
+        if node.op == "VariableShape":
+            return [self._array(f"{name}/shape", np.asarray(self.arrays[variable].shape, np.int32))]
+        gather = tf.compat.v1.NodeDef(name=node.name, op="GatherV2" if node.op == "ResourceGather" else "GatherNd")
+        gather.attr["Tparams"].type = held.dtype
+        gather.attr["Tindices"].type = inputs[1].dtype
+        operands = [held, inputs[1]]
+        if node.op == "ResourceGather":
+            gather.attr["Taxis"].type = tf.int32.as_datatype_enum
+            gather.attr["batch_dims"].i = node.attr["batch_dims"].i
+            axis = node.attr["batch_dims"].i
+            operands.append(self._constant(f"{name}/axis", axis, tf.int32.as_datatype_enum))
+        return self._copy(gather, f"{name}/gather", operands, region, keep_name=False)
 
     def _copy(self, node: Any, name: str, inputs: list[Value], region: Region, keep_name: bool) -> list[Value]:
         """An ordinary node: at the root where it depends on constants alone, else in `region`."""

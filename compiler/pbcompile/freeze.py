@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pbcompile.control_flow import lower
+from pbcompile.control_flow import lower_function
 from pbcompile.errors import ModelError, Problem
 
 MAX_BYTES = 2**31 - 1
@@ -23,21 +23,11 @@ def freeze(function: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
     Placeholders and outputs get exactly these names; a node that has one of them already is renamed.
     Raises ModelError for what no frozen graph can hold, naming the layer.
     """
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2_as_graph
-
     size = sum(variable.dtype.size * variable.shape.num_elements() for variable in function.variables)
     if size > MAX_BYTES:
         message = f"the weights have {size / 2**30:.1f} GiB, and one .pb holds less than 2 GiB"
         raise ModelError(Problem("model-too-large", message, "/model", 'try "quantize": {"weights": "float16"}'))
-    try:
-        frozen, graph_def = convert_variables_to_constants_v2_as_graph(
-            function, lower_control_flow=False, aggressive_inlining=True
-        )
-    except (ValueError, NotImplementedError) as error:
-        raise ModelError(_unfreezable(str(error))) from error
-    placeholders = [tensor.name for tensor in frozen.inputs]
-    results = [(tensor.name, tensor.dtype.as_datatype_enum) for tensor in frozen.outputs]
-    graph_def = lower(graph_def, [name.partition(":")[0] for name, _ in results])
+    graph_def, placeholders, results = lower_function(function)
     _refuse_state(graph_def)
     return _with_public_names(graph_def, placeholders, results, inputs, outputs)
 

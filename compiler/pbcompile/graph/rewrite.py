@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pbcompile.errors import PassError, Problem
+from pbcompile.graph.frames import framed
 from pbcompile.graph.pattern import Match, Op, match_at
 from pbcompile.graph.view import Decline, Graph, Node
 
@@ -50,9 +51,11 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], backwards: bool = False) ->
     """Apply `rules` everywhere until nothing fires any more.
 
     Each sweep visits the nodes in topological order (or its reverse) and at each node tries the rules in their
-    order.  PassError names the last two rules when that does not end.
+    order.  Nothing is rewritten inside a loop or a branch, where a new constant would need an Enter or a Switch.
+    PassError names the last two rules when that does not end.
     """
     outcome = Outcome()
+    inside = framed(graph)
     by_op: dict[str, list[Rule]] = {}
     for rule in rules:
         for op in rule.pattern.names:
@@ -63,7 +66,7 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], backwards: bool = False) ->
         nodes = graph.sorted()
         for node in reversed(nodes) if backwards else nodes:
             for rule in by_op.get(node.op, ()):
-                if graph.has(node) and _try(graph, rule, node, outcome):
+                if graph.has(node) and _try(graph, rule, node, outcome, node.name in inside):
                     outcome.applied += 1
                     fired.append(rule.name)
         if outcome.applied == before:
@@ -75,12 +78,15 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], backwards: bool = False) ->
     )
 
 
-def _try(graph: Graph, rule: Rule, node: Node, outcome: Outcome) -> bool:
+def _try(graph: Graph, rule: Rule, node: Node, outcome: Outcome, is_inside: bool) -> bool:
     """Try `rule` at one node; whether it fired."""
     declined: list[Declined] = []
     for match in match_at(rule.pattern, graph, node):
         if not rule.fits(graph, match):
             continue
+        if is_inside:
+            declined.append(Declined(rule.name, node.name, f'"{node.name}" stands in a loop or a branch'))
+            break
         mark = graph.mark()
         try:
             new = rule.rewrite(graph, match)

@@ -19,6 +19,7 @@ NETWORKS = ("Sequential", "Functional", "Model", "Container", "Network", "Graph"
 """Class names under which Keras has saved a network of layers."""
 OPERATION_MODULES = ("keras.src.ops.", "keras.ops.", "keras.src.ops", "keras.ops")
 """Where the operations of Keras 3 lie that a functional model may hold without being layers."""
+PLAIN_OBJECTS = ("__numpy__", "__tensor__", "__slice__", "__ellipsis__")
 MAX_NETWORK_DEPTH = 32
 MAX_LAYERS = 20_000
 
@@ -144,6 +145,9 @@ class Reader:
             raise self.refuse(f"a {class_name} layer has no name")
         registered = _text(data.get("registered_name"))
         module = _text(data.get("module"))
+        is_bare = self.era.keras3 and not module and not {"dtype", "batch_shape", "batch_input_shape"} & config.keys()
+        if is_bare and set(config) >= {"name"} and class_name not in ("InputLayer", "Lambda"):
+            module = OPERATION_MODULES[0]  # the .h5 files of Keras 3 leave modules out; operations have no dtype
         if module.startswith(OPERATION_MODULES) and ">" not in registered:
             return LayerSpec(class_name, name, dict(config), {}, None, class_name, config, module)
         modern = modernise(class_name, copy.deepcopy(config), self.era, self.repairs, name, registered, module)
@@ -344,12 +348,23 @@ class Ends:
                 raise self.reader.refuse(f"a tensor in the model {self.name} has no history")
             if value.get("class_name") == "__lambda__":
                 raise self.reader.refuse("a call argument is stored Python code, which is never run")
-            if value.get("class_name") in ("__numpy__", "__tensor__"):
-                return (value.get("config") or {}).get("value")
+            if value.get("class_name") in PLAIN_OBJECTS:
+                return self._plain(value)
             return {k: self._values(v) for k, v in value.items()}
         if isinstance(value, list):
             return [self._values(v) for v in value]
         return value
+
+    def _plain(self, value: dict[str, Any]) -> Any:
+        """A NumPy array, tensor, slice or ellipsis that Keras 3 wrote as an object."""
+        config = value.get("config")
+        if value["class_name"] == "__ellipsis__":
+            return Ellipsis
+        if not isinstance(config, dict):
+            raise self.reader.refuse(f"an argument in the model {self.name} cannot be read: {value!r:.60}")
+        if value["class_name"] == "__slice__":
+            return slice(*(self._values(config.get(key)) for key in ("start", "stop", "step")))
+        return config.get("value")
 
     def _ref(self, layer: object, node: object, index: object) -> Ref:
         spec = self.specs.get(layer) if isinstance(layer, str) else None

@@ -275,7 +275,9 @@ class Builder:
         return value
 
     def _called(self, spec: LayerSpec, layer: keras.Layer, args: Any, kwargs: Any, index: int) -> list[Any]:
-        kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        kwargs = {k: v for k, v in kwargs.items() if k != "training" and not (k == "mask" and v is None)}
+        if spec.module and spec.class_name == "GetItem" and len(args) == 2 and isinstance(args[1], list):
+            args = [args[0], tuple(args[1])]
         if spec.class_name in RECURRENT and args and isinstance(args[0], list) and len(args[0]) > 1:
             # Keras 2 wrote a recurrent layer's initial state behind its input.
             args, kwargs = [args[0][0]], {**kwargs, "initial_state": args[0][1:]}

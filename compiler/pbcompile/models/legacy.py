@@ -81,6 +81,7 @@ RENAMED_CLASSES: Mapping[str, str] = {
     "AlphaDropout": "Dropout",
     "FixedDropout": "Dropout",
     "Linear": "Identity",
+    "GroupedQueryAttention": "GroupQueryAttention",
 }
 """Other names of today's classes.  AlphaDropout is nothing at inference, nor is efficientnet's FixedDropout."""
 
@@ -407,6 +408,14 @@ def _random(layer: _Layer) -> None:
     layer.note(f"{layer.saved} left out: it only acts in training")
 
 
+def _layer_normalization(layer: _Layer) -> None:
+    axis = layer.config.get("axis")
+    if isinstance(axis, list) and len(axis) == 1:
+        layer.config["axis"] = axis[0]
+    if not layer.config.get("rms_scaling"):
+        layer.config.pop("rms_scaling", None)
+
+
 def _identity(layer: _Layer) -> None:
     layer.config = {"name": layer.name, "dtype": layer.config.get("dtype", "float32")}
     layer.class_name = "Identity"
@@ -492,6 +501,7 @@ RULES: Mapping[str, tuple[Callable[[_Layer], None], ...]] = {
     "MaxoutDense": (_maxout,),
     "Highway": (_maxout,),
     "Embedding": (_embedding,),
+    "LayerNormalization": (_layer_normalization,),
     "ActivityRegularization": (_identity,),
     "LeakyReLU": (_leaky_relu,),
     "ReLU": (_relu,),

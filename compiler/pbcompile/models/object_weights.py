@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pbcompile.models.architecture import LayerSpec, Network
 from pbcompile.models.files import open_h5
 from pbcompile.models.loaded import ModelSource
+from pbcompile.models.weight_layouts import weights_of
 from pbcompile.models.weights import read_array, require_inside
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class _Loader:
                 continue
             layer: Any = self.layers[id(spec)]
             if getattr(layer, "weights", None):  # an operation, such as x * 2, has none
-                specs.setdefault(snake_case(_class_in_file(spec)), []).append(spec)
+                stem = snake_case(_class_in_file(spec))
+                specs.setdefault(stem if stem in groups else self._stem(spec, stem), []).append(spec)
         for stem in sorted({*groups, *specs}):
             found, wanted = sorted(groups.get(stem, [])), specs.get(stem, [])
             if len(found) != len(wanted):
@@ -88,6 +90,10 @@ class _Loader:
                 )
             for (_, name), spec in zip(found, wanted, strict=True):
                 self._spec(spec, self._child(inner, name, where), f"{where}{name}/")
+
+    def _stem(self, spec: LayerSpec, stem: str) -> str:
+        """Some classes are exported under another name than their own, which is that of their group."""
+        return stem if spec.network is not None else snake_case(type(self.layers[id(spec)]).__name__)
 
     def _spec(self, spec: LayerSpec, group: h5py.Group, where: str) -> None:
         if spec.network is not None:

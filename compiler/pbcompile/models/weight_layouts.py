@@ -22,6 +22,11 @@ GATES = {"LSTM": 12, "GRU": 9, "ConvLSTM2D": 12}
 """Arrays that Keras 1 saved for a recurrent layer: input, recurrent and bias per gate."""
 
 
+def weights_of(layer: Any) -> list[Any]:
+    """The variables of a layer, none for an operation."""
+    return list(getattr(layer, "weights", ()))
+
+
 def saved_count(spec: LayerSpec, layer: keras.Layer, era: Era) -> tuple[int, int]:
     """How many arrays the file should have for a layer: trainable, and others."""
     fixed = sum(1 for variable in layer.weights if _is_statistic(variable))

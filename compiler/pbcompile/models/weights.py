@@ -14,7 +14,7 @@ from pbcompile.models.era import Era
 from pbcompile.models.files import open_h5, text_attribute
 from pbcompile.models.legacy import Repairs
 from pbcompile.models.loaded import ModelSource
-from pbcompile.models.weight_layouts import converted, saved_count
+from pbcompile.models.weight_layouts import converted, saved_count, weights_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,8 +97,8 @@ def load_saved_layers(
     """Put `saved` into the built layers of `network`; ModelError when a weight is left over on either side."""
     named = {spec.name: spec for spec in network.layers}
     saved = [entry for entry in saved if not _is_seed(entry, named.get(entry.name))]
-    whole = [spec for spec in network.layers if any(layers[id(leaf)].weights for leaf in leaves(spec))]
-    flat = [leaf for spec in network.layers for leaf in leaves(spec) if layers[id(leaf)].weights]
+    whole = [spec for spec in network.layers if any(weights_of(layers[id(leaf)]) for leaf in leaves(spec))]
+    flat = [leaf for spec in network.layers for leaf in leaves(spec) if weights_of(layers[id(leaf)])]
     names = {entry.name for entry in saved}
     specs = next((s for s in (whole, flat) if {spec.name for spec in s} == names and len(s) == len(saved)), None)
     if specs is not None:
@@ -135,7 +135,7 @@ def _dealt(
     source: ModelSource, spec: LayerSpec, layers: Mapping[int, keras.Layer], entry: SavedLayer, era: Era
 ) -> list[tuple[LayerSpec, list[Array]]]:
     """The saved arrays of one entry, dealt to the layers that they belong to: by name, else in Keras's order."""
-    found = [leaf for leaf in leaves(spec) if layers[id(leaf)].weights]
+    found = [leaf for leaf in leaves(spec) if weights_of(layers[id(leaf)])]
     if len(found) == 1 and spec.network is None:
         return [(found[0], list(entry.arrays))]
     expected = {leaf.name: saved_count(leaf, layers[id(leaf)], era) for leaf in found}
@@ -173,7 +173,7 @@ def _in_keras_order(
 def _assign(
     source: ModelSource, spec: LayerSpec, layer: keras.Layer, saved: list[Array], era: Era, repairs: Repairs
 ) -> None:
-    variables = list(layer.weights)
+    variables = weights_of(layer)
     shapes = [tuple(variable.shape) for variable in variables]
     try:
         arrays = converted(spec, saved, shapes, era, repairs)
@@ -190,6 +190,8 @@ def _assign(
                 f"{list(variable.shape)}, and the file has {list(array.shape)}"
             )
         variable.assign(array)
+    if hasattr(layer, "finalize_state"):
+        layer.finalize_state()
 
 
 def _is_seed(entry: SavedLayer, spec: LayerSpec | None) -> bool:
