@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,8 +18,9 @@ from pbcompile.bench.benchmark import NEEDED, BenchReport, compare_answers, larg
 from pbcompile.bench.contender import PEERS, Contender, Network, NetworkEnd, why_missing
 from pbcompile.bench.environment import environment
 from pbcompile.bench.figures import Interval, median_interval, noise_warnings, quantile, ratio_interval
-from pbcompile.bench.rounds import Record
+from pbcompile.bench.rounds import Record, Settings, measure
 from pbcompile.bench.table import render
+from pbcompile.errors import PbcompileError, Problem
 
 # ---- figures --------------------------------------------------------------------------------------------------------
 
@@ -130,6 +131,67 @@ def test_other_answers_and_notes_are_warnings(report: BenchReport) -> None:
     assert "! a note" in text
     assert "litert is not here: no" in text
     assert max(map(len, text.splitlines()[3:])) <= 110
+
+
+# ---- rounds ---------------------------------------------------------------------------------------------------------
+
+
+class ScriptedChild:
+    """A child without a process: notes when it is asked, and fails where its name says so."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, name: str, contender: Contender) -> None:
+        self.name = name
+        self.started = {"import_ms": 1.0, "load_ms": 1.0, "first_ms": 1.0, "parts": ["prepare"]}
+        self._fail("start")
+
+    def _fail(self, where: str) -> None:
+        self.asked.append(f"{where} {self.name}")
+        if where in self.name:
+            raise PbcompileError(Problem("bench-failed", f"{self.name} fell over"))
+
+    def time(self, seconds: float, batch: int | None = None, part: str = "") -> list[float]:
+        self._fail(f"batch {batch}" if batch else part or "turn")
+        return [1.0, 1.0, 1.0]
+
+    def ask(self, **order: Any) -> dict[str, Any]:
+        return {"peak_mb": 1.0}
+
+    def close(self) -> None:
+        self.asked.append(f"close {self.name}")
+
+
+def measure_scripted(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], needed: list[str]
+) -> tuple[dict[str, Record], dict[str, str], list[str]]:
+    monkeypatch.setattr("pbcompile.bench.rounds.Child", ScriptedChild)
+    monkeypatch.setattr(ScriptedChild, "asked", [])
+    contenders = {name: Contender("predict", Path("s"), Path("i"), 1) for name in names}
+    records, skipped = measure(contenders, Settings(1e-9, 2, (8,)), Path(), lambda what, share: None, needed)
+    return records, skipped, ScriptedChild.asked
+
+
+def test_programs_take_turns_and_every_one_gets_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    records, skipped, asked = measure_scripted(monkeypatch, ["a", "b"], ["a", "b"])
+    assert skipped == {}
+    once = ["start a", "start b", "turn a", "turn b", "prepare a", "prepare b"]
+    last = ["batch 8 a", "batch 8 a", "close a", "batch 8 b", "batch 8 b", "close b"]
+    assert asked == [*once, "close a", "close b", *once, *last, "close a", "close b"]
+    assert [len(record.starts) for record in records.values()] == [2, 2]
+    assert records["a"].throughput == {8: 8000.0}
+    assert records["a"].rounds == [[1.0] * 3] * 2
+
+
+@pytest.mark.parametrize("where", ["start", "turn", "prepare", "batch 8"])
+def test_a_program_that_fails_leaves_with_a_sentence(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    name = f"fails at {where}"
+    records, skipped, _ = measure_scripted(monkeypatch, ["a", name, "b"], ["a", "b"])
+    assert skipped == {name: f"{name} fell over"}
+    assert list(records) == ["a", "b"]
+    assert [len(record.rounds) for record in records.values()] == [2, 2]
+    with pytest.raises(PbcompileError, match="fell over"):
+        measure_scripted(monkeypatch, ["a", name], ["a", name])
 
 
 # ---- answers, contenders, peers -------------------------------------------------------------------------------------

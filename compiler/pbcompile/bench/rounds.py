@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,11 @@ class Child:
             env=environment,
             text=True,
         )
-        self.started = self._answer()
+        try:
+            self.started = self._answer()
+        except PbcompileError:
+            self.close()
+            raise
 
     def ask(self, **order: Any) -> dict[str, Any]:
         """Give an order and wait.  Raises PbcompileError with the child's last words when it ends instead."""
@@ -148,15 +152,48 @@ class Child:
             if file is not None:
                 file.close()
 
-    def __enter__(self) -> Child:
+
+class Crew:
+    """The children that still take part.  One that fails leaves with a sentence in `skipped`, unless it is needed."""
+
+    def __init__(self, needed: Sequence[str], skipped: dict[str, str]) -> None:
+        self.children: list[Child] = []
+        self._needed, self._skipped = needed, skipped
+
+    def start(self, name: str, contender: Contender) -> None:
+        """One more child."""
+        with self._excused(name):
+            self.children.append(Child(name, contender))
+
+    def each(self, act: Callable[[Child], None], first: int = 0) -> None:
+        """`act` on every child, beginning with number `first`: nobody always runs behind the same neighbour."""
+        first %= len(self.children)
+        for child in self.children[first:] + self.children[:first]:
+            with self._excused(child.name):
+                act(child)
+
+    @contextmanager
+    def _excused(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except PbcompileError as error:
+            if name in self._needed:
+                raise
+            self._skipped[name] = error.problems[0].message
+            for child in [child for child in self.children if child.name == name]:
+                child.close()
+                self.children.remove(child)
+
+    def __enter__(self) -> Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        for child in self.children:
+            child.close()
 
 
 def measure(
-    contenders: Mapping[str, Contender], settings: Settings, folder: Path, tell: Tell, needed: Sequence[str] = ()
+    contenders: Mapping[str, Contender], settings: Settings, folder: Path, tell: Tell, needed: Sequence[str]
 ) -> tuple[dict[str, Record], dict[str, str]]:
     """Time every contender.
 
@@ -164,75 +201,61 @@ def measure(
     Returns the records of those that ran, and one sentence for each that did not.  Raises PbcompileError when one of
     the needed does not run.
     """
-    records: dict[str, Record] = {}
+    records = {name: Record() for name in contenders}
     skipped: dict[str, str] = {}
     for process in range(settings.processes):
-        is_last = process == settings.processes - 1
-        running = {name: c for name, c in contenders.items() if name not in skipped}
-        with _crew(running, skipped, needed, lambda name: tell(f"start {name}", 0.0)) as crew:
-            for child in crew:
-                record = records.setdefault(child.name, Record())
-                record.starts.append(child.started)
-                if process == 0:
-                    child.ask(do="answers", path=str(folder / f"{child.name}.npz"))
+        with Crew(needed, skipped) as crew:
+            for name, contender in contenders.items():
+                if name not in skipped:
+                    tell(f"start {name}", process / settings.processes)
+                    crew.start(name, contender)
+            crew.each(lambda child: records[child.name].starts.append(child.started))
+            if process == 0:
+                crew.each(lambda child: _write_answers(child, folder))
             _take_turns(crew, records, settings, process, tell)
-            for child in crew:
-                _take_parts(child, records[child.name])
-                records[child.name].peak_mb = max(records[child.name].peak_mb, child.ask(do="memory")["peak_mb"])
-            if is_last and settings.batches:
-                for child in crew:
-                    tell(f"throughput of {child.name}", 1.0)
-                    _take_throughput(child, records[child.name], settings.batches)
-                    child.close()  # large batches hold much memory, and the next one needs it
-    return records, skipped
+            crew.each(lambda child: _take_parts(child, records[child.name]))
+            if process == settings.processes - 1 and settings.batches:
+                crew.each(lambda child: _take_throughput(child, records[child.name], settings.batches, tell))
+    return {name: record for name, record in records.items() if name not in skipped}, skipped
 
 
-@contextmanager
-def _crew(
-    contenders: Mapping[str, Contender], skipped: dict[str, str], needed: Sequence[str], tell: Callable[[str], None]
-) -> Iterator[list[Child]]:
-    """All children, started one after the other; those that cannot start are noted in `skipped`."""
-    with ExitStack() as stack:
-        crew = []
-        for name, contender in contenders.items():
-            tell(name)
-            try:
-                crew.append(stack.enter_context(Child(name, contender)))
-            except PbcompileError as error:
-                if name in needed:
-                    raise
-                skipped[name] = error.problems[0].message
-        yield crew
+def _write_answers(child: Child, folder: Path) -> None:
+    child.ask(do="answers", path=str(folder / f"{child.name}.npz"))
 
 
-def _take_turns(
-    crew: Sequence[Child], records: Mapping[str, Record], settings: Settings, process: int, tell: Tell
-) -> None:
+def _take_turns(crew: Crew, records: Mapping[str, Record], settings: Settings, process: int, tell: Tell) -> None:
     """Rounds until this process's share of the time is over, or in the last one until every median is settled."""
     share = settings.seconds / settings.processes
     started = time.perf_counter()
+
+    def take_turn(child: Child) -> None:
+        done = process * share + min(time.perf_counter() - started, share)
+        tell(child.name, done / settings.seconds)
+        records[child.name].rounds.append(child.time(TURN_SECONDS))
+
     turn = 0
     while True:
-        passed = time.perf_counter() - started
-        if turn and (passed >= share or (process == settings.processes - 1 and _is_settled(crew, records))):
-            return
-        for child in crew[turn % len(crew) :] + crew[: turn % len(crew)]:  # type: ignore[operator]
-            done = min(process * share + time.perf_counter() - started, settings.seconds)
-            tell(child.name, done / settings.seconds)
-            records[child.name].rounds.append(child.time(TURN_SECONDS))
+        crew.each(take_turn, turn)
         turn += 1
+        is_last = process == settings.processes - 1
+        if time.perf_counter() - started >= share or (is_last and _is_settled(crew, records)):
+            return
 
 
-def _is_settled(crew: Sequence[Child], records: Mapping[str, Record]) -> bool:
-    return all(records[child.name].interval.is_settled for child in crew)
-
-
-def _take_throughput(child: Child, record: Record, batches: Sequence[int]) -> None:
-    for batch in batches:
-        child.time(0, batch)  # a new size is traced and planned anew
-        record.throughput[batch] = 1e3 * batch / statistics.median(child.time(2 * TURN_SECONDS, batch))
+def _is_settled(crew: Crew, records: Mapping[str, Record]) -> bool:
+    return all(records[child.name].interval.is_settled for child in crew.children)
 
 
 def _take_parts(child: Child, record: Record) -> None:
     for part in child.started["parts"]:
         record.parts.setdefault(part, []).append(statistics.median(child.time(TURN_SECONDS, part=part)))
+    record.peak_mb = max(record.peak_mb, child.ask(do="memory")["peak_mb"])
+
+
+def _take_throughput(child: Child, record: Record, batches: Sequence[int], tell: Tell) -> None:
+    """Ends the child: large batches hold much memory, and the next one needs it."""
+    tell(f"throughput of {child.name}", 1.0)
+    for batch in batches:
+        child.time(0, batch)  # a new size is traced and planned anew
+        record.throughput[batch] = 1e3 * batch / statistics.median(child.time(2 * TURN_SECONDS, batch))
+    child.close()
