@@ -49,17 +49,12 @@ def set_statistics(model: Any, images: np.ndarray, seed: int = 0) -> None:
     model(images.astype("float32"), training=True)
     for layer, momentum in kept:
         layer.momentum = momentum
-    for layer in norms[:: max(1, len(norms) // 4)]:
-        # a dead channel as training leaves it: its variance is tiny and so is what reaches it
-        variance = np.array(layer.moving_variance)
-        mean = np.array(layer.moving_mean)
-        variance[0] = 1e-12
-        layer.moving_variance.assign(variance)
-        gamma = np.array(layer.gamma) if layer.scale else None
-        if gamma is not None:
-            gamma[0] = -1e-3
-            layer.gamma.assign(gamma)
-        layer.moving_mean.assign(mean)
+    for layer in [layer for layer in norms if layer.scale][:: max(1, len(norms) // 4)]:
+        # a channel that training has switched off: next to no variance, next to no weight
+        for variable, value in ((layer.moving_variance, 1e-12), (layer.gamma, -1e-3)):
+            values = np.array(variable)
+            values[0] = value
+            variable.assign(values)
 
 
 def application(name: str, path: Path, size: int, classes: int = 100) -> Path:
