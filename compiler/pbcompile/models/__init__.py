@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pbcompile.models.files import kind_of
 from pbcompile.models.loaded import LoadedModel, ModelDescription, ModelSource, ModelTensor, PreprocessingLayer
+from pbcompile.models.preprocessing import recognise_preprocessing
 
 __all__ = [
     "LoadedModel",
@@ -13,6 +14,7 @@ __all__ = [
     "PreprocessingLayer",
     "describe_model",
     "load_model",
+    "recognise_preprocessing",
 ]
 
 

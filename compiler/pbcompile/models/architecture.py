@@ -12,8 +12,9 @@ from typing import Any
 
 from pbcompile.errors import ModelError
 from pbcompile.models.era import Era
-from pbcompile.models.legacy import Repairs, modernise
+from pbcompile.models.legacy import modernise
 from pbcompile.models.loaded import ModelSource
+from pbcompile.models.repairs import Repairs
 
 NETWORKS = ("Sequential", "Functional", "Model", "Container", "Network", "Graph")
 """Class names under which Keras has saved a network of layers."""
@@ -119,6 +120,7 @@ class Reader:
             self._depth -= 1
 
     def refuse(self, message: str, hint: str = "") -> ModelError:
+        """A ModelError about this file."""
         return self.source.refuse(f"{self.source.path.name}: {message}", hint, "model-unsupported")
 
     # -- layers
@@ -374,7 +376,7 @@ class Ends:
         call = node - self._offset(spec, count, node)
         if not 0 <= call < count:
             if count > 1 or node < 0:
-                raise self.reader.refuse(f"call {node} of the layer {layer} is asked for, and it is called {count} times")
+                raise self.reader.refuse(f"call {node} of {layer} is asked for, and it is called {count} times")
             self.reader.repairs.note("node index out of range taken as the only call", layer)
             call = 0
         return Ref(layer, call, index)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from pbcompile.errors import ModelError
 from pbcompile.models.architecture import LayerSpec, Network, Ref, check_shape, references
-from pbcompile.models.legacy import RECURRENT, Repairs
+from pbcompile.models.legacy import RECURRENT
 from pbcompile.models.loaded import ModelSource
+from pbcompile.models.repairs import Repairs
 from pbcompile.models.replacements import REPLACEMENTS, ChannelsFirst, StepsLayer
 from pbcompile.models.tensorflow_calls import OPS, FunctionLayer, OpLayer, find_function, parse_node_def
 
@@ -135,7 +136,7 @@ class Builder:
         unknown = sorted(set(config) - _arguments(cls))
         if unknown:
             raise self.refuse(
-                f"the layer {spec.name} ({spec.class_name}) has the argument {unknown[0]}, which this Keras does not know"
+                f"the layer {spec.name} ({spec.class_name}) has the argument {unknown[0]}, unknown to this Keras"
             )
         return self._made(cls, config, spec)
 
@@ -143,7 +144,8 @@ class Builder:
         try:
             return cls(**config)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise self.refuse(f"the layer {spec.name} ({spec.class_name}) cannot be made: {first_line(error)}") from error
+            what = f"the layer {spec.name} ({spec.class_name})"
+            raise self.refuse(f"{what} cannot be made: {first_line(error)}") from error
 
     def _part(self, spec: LayerSpec) -> keras.Layer:
         """A layer inside another one, which cannot be turned from outside."""
@@ -175,7 +177,7 @@ class Builder:
             for module in (name,) if name else OPERATIONS:
                 found = found or getattr(importlib.import_module(f"keras.src.ops.{module}"), spec.class_name, None)
         if not (inspect.isclass(found) and issubclass(found, keras.Operation)):
-            raise self.refuse(f"the operation {spec.name} is {spec.module}.{spec.class_name}, which this Keras does not have")
+            raise self.refuse(f"the operation {spec.name} is {spec.module}.{spec.class_name}, unknown to this Keras")
         return found
 
     def _custom(self, spec: LayerSpec) -> keras.Layer | None:
@@ -186,20 +188,20 @@ class Builder:
         with keras.saving.custom_object_scope(dict(self.custom)):
             return cls.from_config({**spec.saved_config, "name": safe(spec.name)})
 
-    def _activation(self, value: object, spec: LayerSpec) -> Callable[..., Any]:
+    def _activation(self, value: object, spec: LayerSpec) -> Any:
         if value == "hard_sigmoid_of_keras2":
             return hard_sigmoid_of_keras2
         if isinstance(value, str):
             if value in self.custom:
-                return self.custom[value]  # type: ignore[no-any-return]
+                return self.custom[value]
             if value in ACTIVATIONS:
-                return keras.activations.get(value)  # type: ignore[no-any-return]
+                return keras.activations.get(value)
         if isinstance(value, LayerSpec):
             return self.layer(value)
         name = value.get("class_name") if isinstance(value, dict) else value
         raise self.refuse(
-            f"the layer {spec.name} has the activation {str(name):.60}, which is not one of Keras's",
-            f'give it: "custom_objects": {{"{str(name):.60}": "module:attribute"}} with "trust_code": true',
+            f"the layer {spec.name} has the activation {name!s:.60}, which is not one of Keras's",
+            f'give it: "custom_objects": {{"{name!s:.60}": "module:attribute"}} with "trust_code": true',
         )
 
     def _lambda(self, spec: LayerSpec) -> keras.Layer:
@@ -218,14 +220,15 @@ class Builder:
         if spec.class_name == "TensorFlowOpLayer":
             node = parse_node_def(spec.config.get("node_def"))
             if node is None or node.op not in OPS:
-                raise self.refuse(f"the layer {spec.name} is the TensorFlow op {getattr(node, 'op', '?')}, not a known one")
+                op = node.op if node is not None else "?"
+                raise self.refuse(f"the layer {spec.name} is the TensorFlow op {op}, which a config may not name")
             constants = spec.config.get("constants") or {}
             return OpLayer(node, {int(k): v for k, v in constants.items()}, name=name, dtype="float32")
         named = str(spec.config.get("function", "__operators__.getitem"))
         function = find_function(named)
         if function is None:
             raise self.refuse(
-                f"the layer {spec.name} calls {named}, which is not one of the TensorFlow functions that a config may name"
+                f"the layer {spec.name} calls {named}, which is no TensorFlow function that a config may name"
             )
         return FunctionLayer(function, name=name, dtype="float32", autocast=False)
 
@@ -238,8 +241,10 @@ class Builder:
                 if spec.class_name == "InputLayer":
                     model.add(keras.layers.InputLayer(**self._input_config(spec)))
                 else:
-                    turned = id(spec) in self._channels_first
-                    model.add(ChannelsFirst(made[spec.name], name=f"{safe(spec.name)}_cf") if turned else made[spec.name])
+                    layer = made[spec.name]
+                    if id(spec) in self._channels_first:
+                        layer = ChannelsFirst(layer, name=f"{safe(spec.name)}_channels_first")
+                    model.add(layer)
             except (TypeError, ValueError, NotImplementedError) as error:
                 raise self.refuse(f"the layer {spec.name} does not fit here: {first_line(error)}") from error
         return model
@@ -266,7 +271,8 @@ class Builder:
                     raise self.refuse(f"the layer {value.layer} is never called, and its output is asked for")
                 return made
             if not 0 <= value.index < len(made):
-                raise self.refuse(f"the layer {value.layer} has {len(made)} outputs, and number {value.index} is asked for")
+                count = len(made)
+                raise self.refuse(f"the layer {value.layer} has {count} outputs, and number {value.index} is asked for")
             return made[value.index]
         if isinstance(value, dict):
             return {k: self._filled(v, tensors) for k, v in value.items()}

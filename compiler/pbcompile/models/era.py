@@ -25,10 +25,12 @@ class Era:
 
     @property
     def keras1(self) -> bool:
+        """Keras 1.0 to 1.2."""
         return self.version < (2, 0)
 
     @property
     def keras3(self) -> bool:
+        """Keras 3."""
         return self.version >= (3, 0)
 
 

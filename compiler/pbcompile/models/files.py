@@ -126,7 +126,7 @@ def safe_members(source: ModelSource, archive: zipfile.ZipFile) -> None:
         name = PurePosixPath(info.filename.replace("\\", "/"))
         is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
         if name.is_absolute() or ".." in name.parts or (name.parts and ":" in name.parts[0]) or is_link:
-            raise source.refuse(f"{source.path.name} has the member {info.filename!r}, which points outside the archive")
+            raise source.refuse(f"{source.path.name} has the member {info.filename!r}, which points outside of it")
         total += info.file_size
     if total > MAX_ARCHIVE_BYTES:
         raise source.refuse(f"{source.path.name} unpacks to {total} bytes, more than the {MAX_ARCHIVE_BYTES} allowed")

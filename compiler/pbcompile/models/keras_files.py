@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from pbcompile.models.architecture import LayerSpec, Network, Reader, end_names, references
 from pbcompile.models.era import Era, era_of
 from pbcompile.models.files import HDF5_MAGIC, Architecture, content_sha256, open_h5, read_architecture
-from pbcompile.models.legacy import Repairs
 from pbcompile.models.loaded import LoadedModel, ModelDescription, ModelSource, ModelTensor
+from pbcompile.models.preprocessing import recognise_preprocessing
+from pbcompile.models.repairs import Repairs
 
 if TYPE_CHECKING:
     import keras
@@ -43,7 +44,7 @@ def describe_network(network: Network) -> ModelDescription:
     for name, ref in zip(end_names(network.inputs), references(network.inputs), strict=True):
         inputs.append(_described_input(name, by_name.get(ref.layer)))
     outputs = tuple(ModelTensor(name, "float32", None) for name in end_names(network.outputs))
-    return ModelDescription(tuple(inputs), outputs)
+    return ModelDescription(tuple(inputs), outputs, recognise_preprocessing(network))
 
 
 def load_keras(source: ModelSource, kind: str) -> LoadedModel:
@@ -103,7 +104,15 @@ def _loaded(source: ModelSource, network: Network, model: keras.Model, repairs: 
         return dict(zip(names, _flat(results), strict=True))
 
     return LoadedModel(
-        inputs, outputs, call, "keras", repairs.sentences(), content_sha256(source.path, source.weights), (), model
+        inputs,
+        outputs,
+        call,
+        "keras",
+        repairs.sentences(),
+        content_sha256(source.path, source.weights),
+        recognise_preprocessing(network),
+        repairs.departures(),
+        model,
     )
 
 

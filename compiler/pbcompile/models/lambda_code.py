@@ -45,7 +45,7 @@ class Expr:
         return f"{_braced(self.args[0])} {self.op} {_braced(self.args[1])}"
 
 
-class Unknown(Exception):
+class UnknownInstructionError(Exception):
     """An instruction that this reader does not follow."""
 
 
@@ -79,7 +79,7 @@ def expression(code: Code) -> Expr | None:
     for version in TRIED[code.layout]:
         try:
             return _Walk(code, version).run()
-        except (Unknown, IndexError, KeyError, TypeError, ValueError):
+        except (UnknownInstructionError, IndexError, KeyError, TypeError, ValueError):
             continue
     return None
 
@@ -100,14 +100,14 @@ class _Walk:
                 self._binary(BINARY_BEFORE_311[number])
                 continue
             if word is None:
-                raise Unknown(str(number))
+                raise UnknownInstructionError(str(number))
             if word in ("return", "return_const"):
                 result = _constant(self.code.constants[argument]) if word == "return_const" else self.stack.pop()
                 if not isinstance(result, Expr) or self.stack:
-                    raise Unknown("return")
+                    raise UnknownInstructionError("return")
                 return result
             self._step(word, argument)
-        raise Unknown("no return")
+        raise UnknownInstructionError("no return")
 
     def _instructions(self) -> Iterator[tuple[int, int]]:
         data = self.code.bytecode
@@ -115,7 +115,7 @@ class _Walk:
             self._require_caches(data, ATTRIBUTE_CACHES[self.version])
         if self.version not in ("2.x", "3.5"):
             if len(data) % 2:
-                raise Unknown("odd length")
+                raise UnknownInstructionError("odd length")
             extended = 0
             for at in range(0, len(data), 2):
                 argument = data[at + 1] | extended
@@ -141,7 +141,7 @@ class _Walk:
             if data[at] == 106:
                 zeros = next((i for i in range(at + 2, len(data), 2) if data[i]), len(data)) - at - 2
                 if zeros != 2 * count:
-                    raise Unknown("caches")
+                    raise UnknownInstructionError("caches")
 
     def _step(self, word: str, argument: int) -> None:
         code, stack = self.code, self.stack
@@ -192,7 +192,8 @@ class _Walk:
             keywords = _names(self.stack.pop())
         given = self._pop(count)
         split = len(given) - len(keywords)
-        self.stack.append(Expr("call", (self.stack.pop(), *given[:split]), dict(zip(keywords, given[split:], strict=True))))
+        kwargs = dict(zip(keywords, given[split:], strict=True))
+        self.stack.append(Expr("call", (self.stack.pop(), *given[:split]), kwargs))
 
     def _attribute(self, name: str) -> None:
         holder = self.stack.pop()
@@ -205,7 +206,7 @@ class _Walk:
 
     def _pop(self, count: int) -> list[Any]:
         if count > len(self.stack):
-            raise Unknown("stack")
+            raise UnknownInstructionError("stack")
         taken = self.stack[len(self.stack) - count :]
         del self.stack[len(self.stack) - count :]
         return taken
@@ -215,7 +216,7 @@ def _constant(value: Any) -> Expr:
     if isinstance(value, tuple):
         return Expr("tuple", tuple(_constant(item) for item in value))
     if isinstance(value, Code):
-        raise Unknown("a function inside")
+        raise UnknownInstructionError("a function inside")
     return Expr("const", (value.decode("latin-1") if isinstance(value, bytes) else value,))
 
 

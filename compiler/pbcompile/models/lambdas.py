@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,7 +14,7 @@ from pbcompile.errors import ModelError, Problem, SpecError, did_you_mean
 from pbcompile.models.architecture import LayerSpec, Network
 from pbcompile.models.lambda_code import Expr, expression
 from pbcompile.models.loaded import ModelSource
-from pbcompile.models.marshal_reader import Code, Unreadable, read_code
+from pbcompile.models.marshal_reader import Code, UnreadableError, read_code
 
 MAX_SHOWN = 8
 
@@ -79,7 +81,7 @@ def lambda_problem(source: ModelSource, spec: LayerSpec) -> Problem:
 
 
 def stored_code(config: Mapping[str, Any]) -> Code | None:
-    """The function in a Lambda's config, as Keras 1 (raw text), 2 (base64 in a list) and 3 (base64 in an object) wrote it."""
+    """The function in a Lambda's config: Keras 1 wrote raw text, 2 base64 in a list, 3 base64 in an object."""
     stored = config.get("function")
     if isinstance(stored, Mapping):
         inner = stored.get("config")
@@ -93,7 +95,7 @@ def stored_code(config: Mapping[str, Any]) -> Code | None:
     for data in _candidates(stored):
         try:
             return read_code(data)
-        except Unreadable:
+        except UnreadableError:
             continue
     return None
 
@@ -103,7 +105,7 @@ def stored_name(config: Mapping[str, Any]) -> str:
     stored = config.get("function")
     if isinstance(stored, Mapping):
         stored = stored.get("config")
-    return stored if isinstance(stored, str) and stored.replace(".", "").replace("_", "").replace(">", "").isalnum() else ""
+    return stored if isinstance(stored, str) and re.fullmatch(r"[\w.>]+", stored) else ""
 
 
 def steps_for(body: Expr) -> list[dict[str, Any]] | None:
@@ -137,10 +139,8 @@ def _hint(source: ModelSource, layer: str, steps: list[dict[str, Any]] | None) -
 
 
 def _candidates(text: str) -> Iterator[bytes]:
-    try:
+    with contextlib.suppress(ValueError, binascii.Error):
         yield base64.b64decode(text.encode("ascii"), validate=False)
-    except (ValueError, binascii.Error):
-        pass
     for encoding in ("raw_unicode_escape", "latin-1"):
         try:
             yield text.encode(encoding)

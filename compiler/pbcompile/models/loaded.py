@@ -39,6 +39,7 @@ class ModelDescription:
 
     inputs: tuple[ModelTensor, ...]
     outputs: tuple[ModelTensor, ...]
+    preprocessing: tuple[PreprocessingLayer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class LoadedModel:
     call:    symbolic tensors by input name to symbolic tensors by output name; trace it under `tf.function`.
     kind:    "keras" or "saved_model".
     repairs: what was changed in an old file so that it means the same today, one sentence each.
+    preprocessing: layers at its inputs that a spec's steps might do again.
+    departs: where this reading means something else than today's Keras loading the same file would.
     sha256:  over the contents of the model's files, without their paths.
     """
 
@@ -59,6 +62,7 @@ class LoadedModel:
     repairs: tuple[str, ...]
     sha256: str
     preprocessing: tuple[PreprocessingLayer, ...] = ()
+    departs: tuple[str, ...] = ()
     keep_alive: object = field(default=None, repr=False, compare=False)
 
     def predict(self, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 """Python's marshal format read as data: what a stored function says, without ever making a code object.
 
 `marshal.loads` on foreign bytes can crash the interpreter, and what it gives could be run.  This reader knows only the
-bytes; it bounds every length and depth, and raises `Unreadable` for the rest.
+bytes; it bounds every length and depth, and raises `UnreadableError` for the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MAX_ITEMS = 100_000
 MAX_DEPTH = 100
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """These bytes are no marshal data that this reader knows."""
 
 
@@ -33,8 +33,8 @@ class Code:
 
 
 LAYOUTS: dict[str, tuple[str, ...]] = {
-    "3.11+": ("i:args", "i", "i", "i", "i", "o:code", "o:consts", "o:names", "o:variables", "o:kinds", "o", "o:name", "o",
-              "i", "o", "o"),
+    "3.11+": ("i:args", "i", "i", "i", "i", "o:code", "o:consts", "o:names", "o:variables", "o:kinds", "o", "o:name",
+              "o", "i", "o", "o"),
     "3.8": ("i:args", "i", "i", "i", "i", "i", "o:code", "o:consts", "o:names", "o:variables", "o:free", "o:cells", "o",
             "o:name", "i", "o"),
     "3.0": ("i:args", "i", "i", "i", "i", "o:code", "o:consts", "o:names", "o:variables", "o:free", "o:cells", "o",
@@ -42,20 +42,20 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
     "2.x": ("i:args", "i", "i", "i", "o:code", "o:consts", "o:names", "o:variables", "o:free", "o:cells", "o", "o:name",
             "i", "o"),
 }  # fmt: skip
-"""The fields of a code object by Python version: `i` an integer, `o` an object, with the name of those that are kept."""
+"""The fields of a code object by Python version: `i` an integer, `o` an object, and what those kept are called."""
 
 
 def read_code(data: bytes) -> Code:
-    """The function in `data`, tried in the layout of every Python; raises Unreadable."""
+    """The function in `data`, tried in the layout of every Python; raises UnreadableError."""
     for layout in LAYOUTS:
         reader = _Reader(data, layout)
         try:
             value = reader.value(0)
-        except (Unreadable, struct.error, IndexError, UnicodeDecodeError, OverflowError, ValueError):
+        except (UnreadableError, struct.error, IndexError, UnicodeDecodeError, OverflowError, ValueError):
             continue
         if isinstance(value, Code) and reader.at == len(data):
             return value
-    raise Unreadable("no Python's layout fits")
+    raise UnreadableError("no Python's layout fits")
 
 
 class _Reader:
@@ -68,7 +68,7 @@ class _Reader:
 
     def value(self, depth: int) -> Any:
         if depth > MAX_DEPTH:
-            raise Unreadable("nested too deeply")
+            raise UnreadableError("nested too deeply")
         kind = self._byte()
         is_ref = bool(kind & 0x80)
         kind &= 0x7F
@@ -76,7 +76,7 @@ class _Reader:
         if letter == "r":
             index = self._long()
             if not 0 <= index < len(self.refs):
-                raise Unreadable("a reference to nothing")
+                raise UnreadableError("a reference to nothing")
             return self.refs[index]
         slot = len(self.refs)
         if is_ref:
@@ -93,7 +93,7 @@ class _Reader:
         if letter == "i":
             return self._long()
         if letter == "I":
-            return struct.unpack("<q", self._take(8))[0]
+            return int(struct.unpack("<q", self._take(8))[0])
         if letter == "l":
             return self._big()
         if letter == "g":
@@ -113,7 +113,7 @@ class _Reader:
             return self._dict(depth)
         if letter == "c":
             return self._code(depth)
-        raise Unreadable(f"type {letter!r}")
+        raise UnreadableError(f"type {letter!r}")
 
     def _text(self, letter: str) -> Any:
         if letter == "R":
@@ -147,7 +147,7 @@ class _Reader:
                 found[name] = value
         names, variables = found["names"], found["variables"]
         if not isinstance(found["code"], bytes) or not isinstance(found["consts"], tuple):
-            raise Unreadable("no code object")
+            raise UnreadableError("no code object")
         free = (*found.get("cells", ()), *found.get("free", ()))
         return Code(
             self.layout, found["args"], found["code"], found["consts"], _words(names), _words(variables), _words(free),
@@ -157,15 +157,15 @@ class _Reader:
     def _big(self) -> int:
         count = self._long()
         if abs(count) > 1000:
-            raise Unreadable("a number of that size")
+            raise UnreadableError("a number of that size")
         digits = [struct.unpack("<H", self._take(2))[0] for _ in range(abs(count))]
-        number = sum(digit << (15 * i) for i, digit in enumerate(digits))
+        number = sum(int(digit) << (15 * i) for i, digit in enumerate(digits))
         return -number if count < 0 else number
 
     def _count(self) -> int:
         count = self._long()
         if not 0 <= count <= MAX_ITEMS:
-            raise Unreadable("a length of that size")
+            raise UnreadableError("a length of that size")
         return count
 
     def _long(self) -> int:
@@ -173,11 +173,11 @@ class _Reader:
 
     def _byte(self) -> int:
         self.at += 1
-        return self.data[self.at - 1]
+        return int(self.data[self.at - 1])
 
     def _take(self, count: int) -> bytes:
         if self.at + count > len(self.data):
-            raise Unreadable("cut off")
+            raise UnreadableError("cut off")
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -186,11 +186,11 @@ def _word(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("latin-1")
     if not isinstance(value, str):
-        raise Unreadable("a name that is no text")
+        raise UnreadableError("a name that is no text")
     return value
 
 
 def _words(value: Any) -> tuple[str, ...]:
     if not isinstance(value, tuple):
-        raise Unreadable("names that are no tuple")
+        raise UnreadableError("names that are no tuple")
     return tuple(_word(item) for item in value)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from pbcompile.models.architecture import LayerSpec, Network
 from pbcompile.models.files import open_h5
 from pbcompile.models.loaded import ModelSource
-from pbcompile.models.weight_layouts import weights_of
 from pbcompile.models.weights import read_array, require_inside
 
 if TYPE_CHECKING:

@@ -28,6 +28,8 @@ def original_predict(source: ModelSource, model: LoadedModel) -> tuple[str, Pred
     if model.kind != "keras":
         return "the SavedModel's own signature", model.predict
     ours = "our reading of the file, which this Keras does not load itself"
+    if model.departs:
+        return f"our reading of the file, as this Keras would not keep what it means: {model.departs[0]}", model.predict
     if source.lambdas or source.trust_code or source.weights or not _names_only_keras(source):
         return ours, model.predict
     import keras

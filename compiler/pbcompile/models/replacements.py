@@ -3,6 +3,8 @@
 Each says which release its formula is taken from.
 """
 
+# ruff: noqa: D102  (`build`, `call` and `compute_output_shape` are Keras's hooks; the class says the formula)
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbcompile.models.files import content_sha256
 from pbcompile.models.loaded import LoadedModel, ModelSource, ModelTensor
+from pbcompile.models.preprocessing import preprocessing_in_saved_model
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -21,6 +22,8 @@ def load_saved_model(source: ModelSource) -> LoadedModel:
     import tensorflow as tf
 
     name = source.path.name
+    if not source.trust_code:
+        _refuse_files(source)
     try:
         loaded = tf.saved_model.load(str(source.path))
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, tf.errors.OpError) as error:
@@ -34,7 +37,35 @@ def load_saved_model(source: ModelSource) -> LoadedModel:
         results = signature(**{tensor.name: feeds[tensor.name] for tensor in inputs})
         return {tensor.name: results[tensor.name] for tensor in outputs}
 
-    return LoadedModel(inputs, outputs, call, "saved_model", (), content_sha256(source.path), (), loaded)
+    preprocessing = preprocessing_in_saved_model(source)
+    sha256 = content_sha256(source.path)
+    return LoadedModel(inputs, outputs, call, "saved_model", (), sha256, preprocessing, (), loaded)
+
+
+FILE_OPS = ("ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "EagerPyFunc", "PyFuncStateless")
+"""Ops with which a graph touches files or runs Python; loading a SavedModel may run its initializers."""
+
+
+def _refuse_files(source: ModelSource) -> None:
+    """Raise where the graph, or a function of it, holds an op that a model has no business with."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = source.path / "saved_model.pb"
+    if not path.is_file():
+        return
+    saved = saved_model_pb2.SavedModel()
+    try:
+        saved.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise source.refuse(f"{source.path.name}/saved_model.pb is damaged", "fetch the directory again") from error
+    for meta in saved.meta_graphs:
+        bodies = [("", meta.graph_def.node)] + [(f.signature.name, f.node_def) for f in meta.graph_def.library.function]
+        for _, nodes in bodies:
+            for node in nodes:
+                if node.op in FILE_OPS:
+                    message = f'{source.path.name}/ holds the op {node.op} ("{node.name}"), which is no part of a model'
+                    raise source.refuse(message, 'if you trust the directory, "trust_code": true', "model-unsafe")
 
 
 def _signature(source: ModelSource, loaded: Any) -> Any:

@@ -5,6 +5,8 @@ A config only names a function; it is looked up in the lists below, which hold p
 reads files, keeps state, draws random numbers or takes Python code.
 """
 
+# ruff: noqa: D102  (`build`, `call` and `compute_output_shape` are Keras's hooks; the class says the formula)
+
 from __future__ import annotations
 
 import json
@@ -14,40 +16,54 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-PLAIN = frozenset(
-    """abs acos add add_n argmax argmin asin atan atan2 batch_to_space bitcast boolean_mask broadcast_to cast ceil
-    clip_by_norm clip_by_value concat constant convert_to_tensor cos cosh cumsum depth_to_space divide einsum ensure_shape equal exp
-    expand_dims expand_dims_v2 eye fill floor floor_div floordiv floormod gather gather_nd greater greater_equal identity less less_equal
-    linspace log logical_and logical_not logical_or matmul maximum meshgrid minimum multiply negative norm not_equal one_hot
-    ones ones_like pad pow range rank real realdiv reciprocal reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min
-    reduce_prod reduce_sum repeat reshape reverse roll round rsqrt scatter_nd searchsorted sequence_mask shape sigmoid
-    sign sin sinh size slice sort space_to_batch space_to_depth split sqrt square squeeze stack stop_gradient
-    strided_slice subtract tan tanh tensor_scatter_nd_update tensordot tile to_float to_int32 transpose truediv unstack
-    where where_v2 zeros zeros_like""".split()
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+PLAIN = _words(
+    """
+    abs acos add add_n argmax argmin asin atan atan2 batch_to_space bitcast boolean_mask broadcast_to cast
+    ceil clip_by_norm clip_by_value concat constant convert_to_tensor cos cosh cumsum depth_to_space divide
+    einsum ensure_shape equal exp expand_dims expand_dims_v2 eye fill floor floor_div floordiv floormod gather
+    gather_nd greater greater_equal identity less less_equal linspace log logical_and logical_not logical_or
+    matmul maximum meshgrid minimum multiply negative norm not_equal one_hot ones ones_like pad pow range rank
+    real realdiv reciprocal reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean reduce_min
+    reduce_prod reduce_sum repeat reshape reverse roll round rsqrt scatter_nd searchsorted sequence_mask shape
+    sigmoid sign sin sinh size slice sort space_to_batch space_to_depth split sqrt square squeeze stack
+    stop_gradient strided_slice subtract tan tanh tensor_scatter_nd_update tensordot tile to_float to_int32
+    transpose truediv unstack where where_v2 zeros zeros_like
+    """
 )
 """Functions of `tf` itself, and of `tf.compat.v1`."""
 MODULES = frozenset({"math", "nn", "image", "linalg", "signal", "keras.activations", "keras.backend"})
 """Modules of `tf` whose array functions may be named."""
-BACKEND = frozenset(
-    """abs argmax argmin batch_dot batch_flatten bias_add binary_crossentropy cast clip concatenate cos cumsum dot elu
-    equal exp expand_dims flatten greater int_shape l2_normalize log max maximum mean min minimum ndim not_equal
-    ones_like permute_dimensions pool2d pow prod relu repeat repeat_elements reshape resize_images reverse round shape
-    sigmoid sign sin softmax softplus softsign sqrt square squeeze stack std sum switch tanh tile transpose var
-    zeros_like hard_sigmoid""".split()
+BACKEND = _words(
+    """
+    abs argmax argmin batch_dot batch_flatten bias_add binary_crossentropy cast clip concatenate cos cumsum
+    dot elu equal exp expand_dims flatten greater int_shape l2_normalize log max maximum mean min minimum ndim
+    not_equal ones_like permute_dimensions pool2d pow prod relu repeat repeat_elements reshape resize_images
+    reverse round shape sigmoid sign sin softmax softplus softsign sqrt square squeeze stack std sum switch
+    tanh tile transpose var zeros_like hard_sigmoid
+    """
 )
-NOT_PURE = ("random", "dropout", "candidate", "sampler", "while_loop", "map_fn", "decode", "py_func", "raw_rnn", "sampled", "extract_jpeg")
+NOT_PURE = ("random", "dropout", "candidate", "sample", "while_loop", "map_fn", "decode", "py_func", "raw_rnn", "jpeg")
+"""Parts of the names of functions that draw numbers, take Python functions, or read files."""
 
-OPS = frozenset(
-    """Abs Acos Add AddN AddV2 All Any ArgMax ArgMin Asin Atan Atan2 AvgPool AvgPool3D BatchMatMul BatchMatMulV2
-    BatchToSpaceND BiasAdd BroadcastTo Cast Ceil ClipByValue Concat ConcatV2 Conv2D Conv2DBackpropInput Conv3D Cos Cosh
-    CropAndResize Cumsum DepthToSpace DepthwiseConv2dNative Div DivNoNan Einsum Elu Equal Erf Exp ExpandDims Expm1
-    ExtractImagePatches Fill Floor FloorDiv FloorMod FusedBatchNorm FusedBatchNormV3 Gather GatherNd GatherV2 Greater
-    GreaterEqual Identity LRN LeakyRelu Less LessEqual Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul Max
-    MaxPool MaxPoolV2 Maximum Mean Min Minimum MirrorPad Mod Mul Neg NotEqual OneHot OnesLike Pack Pad PadV2 Pow Prod Range
-    Rank RealDiv Reciprocal Relu Relu6 Reshape ResizeArea ResizeBicubic ResizeBilinear ResizeNearestNeighbor ReverseV2 Round
-    Rsqrt Select SelectV2 Selu Shape Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToBatchND
-    SpaceToDepth Split SplitV Sqrt Square SquaredDifference Squeeze StopGradient StridedSlice Sub Sum Tan Tanh Tile
-    TopKV2 Transpose Unpack Where Xdivy ZerosLike""".split()
+OPS = _words(
+    """
+    Abs Acos Add AddN AddV2 All Any ArgMax ArgMin Asin Atan Atan2 AvgPool AvgPool3D BatchMatMul BatchMatMulV2
+    BatchToSpaceND BiasAdd BroadcastTo Cast Ceil ClipByValue Concat ConcatV2 Conv2D Conv2DBackpropInput Conv3D
+    Cos Cosh CropAndResize Cumsum DepthToSpace DepthwiseConv2dNative Div DivNoNan Einsum Elu Equal Erf Exp
+    ExpandDims Expm1 ExtractImagePatches Fill Floor FloorDiv FloorMod FusedBatchNorm FusedBatchNormV3 Gather
+    GatherNd GatherV2 Greater GreaterEqual Identity LRN LeakyRelu Less LessEqual Log Log1p LogSoftmax
+    LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool MaxPoolV2 Maximum Mean Min Minimum MirrorPad Mod Mul
+    Neg NotEqual OneHot OnesLike Pack Pad PadV2 Pow Prod Range Rank RealDiv Reciprocal Relu Relu6 Reshape
+    ResizeArea ResizeBicubic ResizeBilinear ResizeNearestNeighbor ReverseV2 Round Rsqrt Select SelectV2 Selu
+    Shape Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToBatchND SpaceToDepth Split SplitV
+    Sqrt Square SquaredDifference Squeeze StopGradient StridedSlice Sub Sum Tan Tanh Tile TopKV2 Transpose
+    Unpack Where Xdivy ZerosLike
+    """
 )
 """Ops that a `TensorFlowOpLayer` may be."""
 

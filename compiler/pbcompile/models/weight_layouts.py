@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pbcompile.models.architecture import LayerSpec
 from pbcompile.models.era import Era
-from pbcompile.models.legacy import Repairs
+from pbcompile.models.repairs import Repairs
 
 if TYPE_CHECKING:
     import keras
@@ -140,4 +140,4 @@ def _locally_connected(spec: LayerSpec, made: list[Array], shapes: Sequence[tupl
 
 
 def _is_statistic(variable: Any) -> bool:
-    return variable.name.startswith(("moving_", "mean", "variance", "count", "seed_generator"))
+    return str(variable.name).startswith(("moving_", "mean", "variance", "count", "seed_generator"))

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from pbcompile.models.architecture import LayerSpec, Network
 from pbcompile.models.era import Era
 from pbcompile.models.files import open_h5, text_attribute
-from pbcompile.models.legacy import Repairs
 from pbcompile.models.loaded import ModelSource
+from pbcompile.models.repairs import Repairs
 from pbcompile.models.weight_layouts import converted, saved_count, weights_of
 
 if TYPE_CHECKING:
