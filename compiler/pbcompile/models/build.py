@@ -52,6 +52,21 @@ POINTWISE = frozenset(
 """Layers that give the same numbers in any order of axes."""
 
 
+APPLICATION_LAYERS = {
+    "CustomScaleLayer": "inception_resnet_v2",
+    "LayerScale": "convnext",
+    "StochasticDepth": "convnext",
+}
+"""Layers that Keras itself defines beside a network of `keras.applications`, and the module that does."""
+
+
+def _of_applications(class_name: str) -> Any:
+    module = APPLICATION_LAYERS.get(class_name.split(">")[-1])
+    return module and getattr(
+        importlib.import_module(f"keras.src.applications.{module}"), class_name.split(">")[-1], None
+    )
+
+
 class Builder:
     """Builds the layers of one file.  `layers` gives, for each `LayerSpec` by identity, the layer made from it."""
 
@@ -161,7 +176,7 @@ class Builder:
             return REPLACEMENTS[spec.class_name]
         if spec.class_name in NEVER_BUILT:
             raise self.refuse(f"the layer {spec.name} is a {spec.class_name}: {NEVER_BUILT[spec.class_name]}")
-        cls = getattr(keras.layers, spec.class_name, None)
+        cls = getattr(keras.layers, spec.class_name, None) or _of_applications(spec.class_name)
         if not (inspect.isclass(cls) and issubclass(cls, keras.layers.Layer)):
             name = spec.class_name.split(">")[-1]
             raise self.refuse(
