@@ -220,11 +220,11 @@ def plot(reports: dict[str, Any], path: Path) -> None:
             left.text(median + more, index, f"  {number(median)}", va="center")
         left.set_xlim(right=1.15 * max(median + more for median, more in zip(medians, high, strict=True)))
         left.set_title(f"{model}: ms for a frame, median and its interval")
-        batches = list(variants[0]["throughput"])
+        batches = list(dict.fromkeys(batch for variant in variants for batch in variant["throughput"]))
         for position, batch in enumerate(batches):
             height = 0.8 / len(batches)
             at = [index + 0.4 - height * (position + 0.5) for index in range(len(names))]
-            right.barh(at, [v["throughput"][batch] for v in variants], height, label=f"{batch} at once")
+            right.barh(at, [v["throughput"].get(batch, 0) for v in variants], height, label=f"{batch} at once")
         right.set_yticks(range(len(names)), names)
         right.set_title("frames in a second")
         if batches:

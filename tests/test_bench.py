@@ -183,7 +183,13 @@ def test_programs_take_turns_and_every_one_gets_each_process(monkeypatch: pytest
     assert records["a"].rounds == [[1.0] * 3] * 2
 
 
-@pytest.mark.parametrize("where", ["start", "turn", "prepare", "batch 8"])
+def test_a_batch_that_cannot_be_run_costs_only_its_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
+    records, skipped, _ = measure_scripted(monkeypatch, ["a", "no batch 8"], ["a", "no batch 8"])
+    assert skipped == {"no batch 8, 8 at once,": "no batch 8 fell over"}
+    assert [record.throughput for record in records.values()] == [{8: 8000.0}, {}]
+
+
+@pytest.mark.parametrize("where", ["start", "turn", "prepare"])
 def test_a_program_that_fails_leaves_with_a_sentence(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     name = f"fails at {where}"
     records, skipped, _ = measure_scripted(monkeypatch, ["a", name, "b"], ["a", "b"])

@@ -51,7 +51,7 @@ def serve(contender: Contender, orders: TextIO, answers: TextIO) -> None:
     try:
         load_ms = milliseconds(load)
     except PbcompileError as error:
-        say(unable=str(error))
+        say(unable=error.problems[0].message)
         return
     first_ms = milliseconds(lambda: program(feeds))
     for _ in range(WARM_UP):

@@ -115,4 +115,4 @@ def _convert(peer: str, frozen: Path, network: Network, target: Path) -> str | N
     if done.returncode == 0 and target.exists():
         return None
     lines = done.stderr.strip().splitlines()
-    return f"the network cannot be converted for {peer}: {lines[-1] if lines else f'code {done.returncode}'}"
+    return f"the network cannot be converted for {peer}: {lines[-1][:300] if lines else f'code {done.returncode}'}"

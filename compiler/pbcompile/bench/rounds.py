@@ -135,14 +135,14 @@ class Child:
             raise PbcompileError(Problem("bench-failed", f"{self.name} {self._last_words()}"))
         answer: dict[str, Any] = json.loads(line)
         if "unable" in answer:
-            raise PbcompileError(Problem("bench-unable", f"{self.name} cannot run this spec: {answer['unable']}"))
+            raise PbcompileError(Problem("bench-unable", answer["unable"]))
         return answer
 
     def _last_words(self) -> str:
         code = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return f"ended with code {code}: {lines[-1] if lines else 'no word'}"
+        return f"ended with code {code}: {lines[-1][:300] if lines else 'no word'}"
 
     def close(self) -> None:
         """End the process."""
@@ -203,6 +203,7 @@ def measure(
     """
     records = {name: Record() for name in contenders}
     skipped: dict[str, str] = {}
+    refused: dict[str, str] = {}
     for process in range(settings.processes):
         with Crew(needed, skipped) as crew:
             for name, contender in contenders.items():
@@ -215,8 +216,10 @@ def measure(
             _take_turns(crew, records, settings, process, tell)
             crew.each(lambda child: _take_parts(child, records[child.name]))
             if process == settings.processes - 1 and settings.batches:
-                crew.each(lambda child: _take_throughput(child, records[child.name], settings.batches, tell))
-    return {name: record for name, record in records.items() if name not in skipped}, skipped
+                for child in crew.children:
+                    tell(f"throughput of {child.name}", 1.0)
+                    refused |= _take_throughput(child, records[child.name], settings.batches)
+    return {name: record for name, record in records.items() if name not in skipped}, skipped | refused
 
 
 def _write_answers(child: Child, folder: Path) -> None:
@@ -252,10 +255,16 @@ def _take_parts(child: Child, record: Record) -> None:
     record.peak_mb = max(record.peak_mb, child.ask(do="memory")["peak_mb"])
 
 
-def _take_throughput(child: Child, record: Record, batches: Sequence[int], tell: Tell) -> None:
-    """Ends the child: large batches hold much memory, and the next one needs it."""
-    tell(f"throughput of {child.name}", 1.0)
+def _take_throughput(child: Child, record: Record, batches: Sequence[int]) -> dict[str, str]:
+    """Why a batch size cannot be run, as a sentence; what was measured before stays.
+
+    Ends the child: large batches hold much memory, and the next one needs it.
+    """
     for batch in batches:
-        child.time(0, batch)  # a new size is traced and planned anew
-        record.throughput[batch] = 1e3 * batch / statistics.median(child.time(2 * TURN_SECONDS, batch))
+        try:
+            child.time(0, batch)  # a new size is traced and planned anew
+            record.throughput[batch] = 1e3 * batch / statistics.median(child.time(2 * TURN_SECONDS, batch))
+        except PbcompileError as error:
+            return {f"{child.name}, {batch} at once,": error.problems[0].message}
     child.close()
+    return {}

@@ -16,7 +16,8 @@ def render(report: Mapping[str, Any]) -> str:
         f"{about['cpu']}, {settings['threads']} threads each{grappler}, TensorFlow {about['versions']['tensorflow']}"
     )
     parts = [head, under, "", *variant_table(report), "", *split_table(report["variants"])]
-    parts += [f"  {name} is not here: {why}" for name, why in report["skipped"].items()]
+    for name, why in report["skipped"].items():
+        parts += textwrap.wrap(f"{name} is not here: {why}", 100, initial_indent="  ", subsequent_indent="    ")
     for warning in report["warnings"]:
         parts += textwrap.wrap(warning, 100, initial_indent="  ! ", subsequent_indent="    ")
     return "\n".join(parts)
@@ -32,7 +33,7 @@ def _fed(settings: Mapping[str, Any]) -> str:
 
 def variant_table(report: Mapping[str, Any]) -> list[str]:
     """Latency of one feed in ms, and throughput."""
-    batches = list(next(iter(report["variants"].values()))["throughput"])
+    batches = list(dict.fromkeys(batch for variant in report["variants"].values() for batch in variant["throughput"]))
     rate = [f"{batch} at once" for batch in batches]
     rows = [["ms for one feed", "first", "min", "median", "90 %", "99 %", "± %", "start", "MB", "ratio", *rate]]
     for name, variant in report["variants"].items():
@@ -48,10 +49,14 @@ def variant_table(report: Mapping[str, Any]) -> list[str]:
                 number(variant["start_ms"]),
                 f"{variant['peak_mb']:.0f}",
                 "" if ratio is None else f"{ratio:.2f}",
-                *(f"{variant['throughput'][batch]:.0f}/s" for batch in batches),
+                *(_rate(variant["throughput"].get(batch)) for batch in batches),
             ]
         )
     return columns(rows)
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{number(rate)}/s"
 
 
 def split_table(variants: Mapping[str, Any]) -> list[str]:
