@@ -41,6 +41,8 @@ def check_dtype(step: Step, given: TensorType, like: str) -> None:
     dtypes = {"tensorflow": ("uint8", "int8", "uint16", "int32", "float16", "float32", "float64")}.get(
         like, ("uint8", "float32")
     )
+    if given.channel_count is None:
+        raise step.fail(f"the number of channels must be known to resize, and is not in {given}")
     if given.dtype not in dtypes:
         raise step.fail(
             f"resize like {like} takes {' or '.join(dtypes)}, and is given {given}", hint="cast before this step"

@@ -20,22 +20,45 @@ ROTATIONS = [(1, 0), (-1, -1), (0, 1), (1, -1), (-1, 0), (1, 1), (0, -1), (-1, 1
 
 def resize(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], method: str) -> tf.Tensor:
     """uint8 or float32 [N, H, W, C]; taps outside of the image are on its edge."""
-    if method == "lanczos":
-        return _lanczos_fixed_point(x, size, target) if x.dtype == tf.uint8 else _lanczos_float(x, size, target)
-    return _cubic(x, size, target)
+    return _lanczos(x, size, target) if method == "lanczos" else _cubic(x, size, target)
 
 
-def _taps_around(before: tf.Tensor, count: int, size: tf.Tensor) -> list[tf.Tensor]:
-    """`count` columns of indices around `before`, moved inside of the image."""
-    return [inside(before + k - (count // 2 - 1), size) for k in range(count)]
+def _taps_around(before: tf.Tensor, count: int, size: tf.Tensor) -> tf.Tensor:
+    """int32 [count, n] of indices around `before`, moved inside of the image."""
+    return tf.stack([inside(before + k - (count // 2 - 1), size) for k in range(count)])
 
 
-def _column(weight: tf.Tensor) -> tf.Tensor:
-    return weight[:, tf.newaxis]
+def _lines(rows: tf.Tensor, size: tf.Tensor) -> list[tf.Tensor]:
+    """Which lines of the source to work on, and where among them each of `rows` [K, n] is.
+
+    All lines of a small image, as neighbours share them; of a large one only those that are wanted.
+    """
+    is_sparse = tf.size(rows) < size
+    wanted = tf.reshape(rows, [-1])
+    every = tf.concat([tf.range(size), wanted], 0)
+    chosen = tf.slice(every, [tf.where(is_sparse, size, 0)], [tf.minimum(size, tf.size(rows))])
+    return [chosen, tf.where(is_sparse, tf.range(tf.size(rows)), wanted)]
 
 
-def _row(weight: tf.Tensor) -> tf.Tensor:
-    return weight[:, tf.newaxis, tf.newaxis]
+def _across(x: tf.Tensor, lines: tf.Tensor, columns: tf.Tensor, weights: tf.Tensor, target: Extent) -> tf.Tensor:
+    """float32 [N, lines, target · C]: `lines` of [N, H, W, C], each K `columns` weighted and summed.
+
+    A depthwise convolution whose "channels" are the columns of the result.
+    """
+    taps, channels = columns.shape[0], x.shape[3]
+    picked = tf.gather(tf.gather(x, lines, axis=1), tf.reshape(columns, [-1]), axis=2)
+    count, row = tf.shape(x)[0], target * channels
+    stacked = tf.cast(tf.reshape(picked, tf.stack([count * tf.size(lines), 1, taps, row])), tf.float32)
+    kernel = tf.reshape(tf.tile(weights[:, :, tf.newaxis], [1, 1, channels]), tf.stack([1, taps, row, 1]))
+    total = tf.raw_ops.DepthwiseConv2dNative(input=stacked, filter=kernel, strides=[1, 1, 1, 1], padding="VALID")
+    return tf.reshape(total, tf.stack([count, tf.size(lines), row]))
+
+
+def _image(lines: tf.Tensor, x: tf.Tensor, target: Sequence[Extent]) -> tf.Tensor:
+    """[N, rows, columns · C] as [N, rows, columns, C]."""
+    image = tf.reshape(lines, tf.stack([tf.shape(x)[0], *target, x.shape[3]]))
+    image.set_shape([x.shape[0], *(extent if isinstance(extent, int) else None for extent in target), x.shape[3]])
+    return image
 
 
 def _cubic_weights(t: tf.Tensor) -> list[tf.Tensor]:
@@ -64,20 +87,22 @@ def _cubic(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf
         if is_integer:
             unit = 1.0 / (COEFFICIENT_SCALE * COEFFICIENT_SCALE) if is_down else 1.0
             own = [tf.cast(fixed_point(weight), tf.float32) * unit for weight in own]
-        return _taps_around(before, 4, size) + [tf.where(is_thin, *pair) for pair in zip(own, weights, strict=True)]
+        chosen = tf.stack([tf.where(is_thin, *pair) for pair in zip(own, weights, strict=True)])
+        index = _taps_around(before, 4, size)
+        return [*_lines(index, size), chosen] if is_down else [index, chosen]
 
-    rows = make_table(lambda *e: table(True, *e), size[0], target[0], size[1])
-    columns = make_table(lambda *e: table(False, *e), size[1], target[1], size[0])
-
-    across = None
-    for index, weight in zip(columns[:4], columns[4:], strict=True):
-        term = tf.cast(tf.gather(x, index, axis=2), tf.float32) * _column(weight)
-        across = term if across is None else across + term
-    down = None
-    for index, weight in reversed(list(zip(rows[:4], rows[4:], strict=True))):
-        term = tf.gather(across, index, axis=1) * _row(weight)
-        down = term if down is None else term + down
-    return tf.cast(tf.clip_by_value(tf.round(down), 0.0, 255.0), tf.uint8) if is_integer else down
+    lines, rows, down_weights = make_table(lambda *e: table(True, *e), size[0], target[0], size[1])
+    columns, across_weights = make_table(lambda *e: table(False, *e), size[1], target[1], size[0])
+    across = _across(x, lines, columns, across_weights, target[1])
+    picked = tf.reshape(
+        tf.gather(across, rows, axis=1), tf.stack([tf.shape(x)[0], 4, target[0], target[1] * x.shape[3]])
+    )
+    down = picked[:, 3] * down_weights[3][:, tf.newaxis]
+    for k in (2, 1, 0):
+        down = picked[:, k] * down_weights[k][:, tf.newaxis] + down
+    if is_integer:
+        down = tf.cast(tf.clip_by_value(tf.round(down), 0.0, 255.0), tf.uint8)
+    return _image(down, x, target)
 
 
 def _lanczos_weights(t: tf.Tensor) -> list[tf.Tensor]:
@@ -101,33 +126,27 @@ def _lanczos_weights(t: tf.Tensor) -> list[tf.Tensor]:
     return [weight * factor for weight in weights]
 
 
-def _lanczos_table(size: tf.Tensor, target: tf.Tensor) -> list[tf.Tensor]:
-    before, distance = split(tf.cast(middles(size, target), tf.float32))
-    return _taps_around(before, 8, size) + _lanczos_weights(distance)
+def _lanczos(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
+    """HResizeLanczos4 and VResizeLanczos4: uint8 in int32 sums, (sum + 2²¹) >> 22; float32 products and sums.
 
+    Sums of uint8 along a row stay under 2²⁴, so float32 holds them exactly, in whatever order they are added.
+    """
+    is_integer = x.dtype == tf.uint8
 
-def _lanczos_fixed_point(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
-    """HResizeLanczos4<uchar, int, short>, VResizeLanczos4<uchar, int, short>: int32 sums, (sum + 2²¹) >> 22."""
+    def table(is_down: bool, size: tf.Tensor, target: tf.Tensor) -> list[tf.Tensor]:
+        before, distance = split(tf.cast(middles(size, target), tf.float32))
+        index, weights = _taps_around(before, 8, size), tf.stack(_lanczos_weights(distance))
+        if is_integer:
+            weights = fixed_point(weights) if is_down else tf.cast(fixed_point(weights), tf.float32)
+        return [*_lines(index, size), weights] if is_down else [index, weights]
 
-    def table(size: tf.Tensor, target: tf.Tensor) -> list[tf.Tensor]:
-        taps = _lanczos_table(size, target)
-        return taps[:8] + [fixed_point(weight) for weight in taps[8:]]
-
-    rows, columns = make_table(table, size[0], target[0]), make_table(table, size[1], target[1])
-    wide = tf.cast(x, tf.int32)
-    across = tf.add_n([tf.gather(wide, i, axis=2) * _column(w) for i, w in zip(columns[:8], columns[8:], strict=True)])
-    down = tf.add_n([tf.gather(across, i, axis=1) * _row(w) for i, w in zip(rows[:8], rows[8:], strict=True)])
-    return tf.cast(tf.clip_by_value(tf.bitwise.right_shift(down + (1 << 21), 22), 0, 255), tf.uint8)
-
-
-def _lanczos_float(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
-    """float32 products and sums in the order of the taps."""
-    rows, columns = make_table(_lanczos_table, size[0], target[0]), make_table(_lanczos_table, size[1], target[1])
-    across = down = None
-    for index, weight in zip(columns[:8], columns[8:], strict=True):
-        term = tf.gather(x, index, axis=2) * _column(weight)
-        across = term if across is None else across + term
-    for index, weight in zip(rows[:8], rows[8:], strict=True):
-        term = tf.gather(across, index, axis=1) * _row(weight)
-        down = term if down is None else down + term
-    return down
+    lines, rows, down_weights = make_table(lambda *e: table(True, *e), size[0], target[0])
+    columns, across_weights = make_table(lambda *e: table(False, *e), size[1], target[1])
+    across = _across(x, lines, columns, across_weights, target[1])
+    if is_integer:
+        across = tf.cast(across, tf.int32)
+    picked = tf.gather(across, rows, axis=1) * tf.reshape(down_weights, [-1, 1])
+    down = tf.reduce_sum(tf.reshape(picked, tf.stack([tf.shape(x)[0], 8, target[0] * target[1] * x.shape[3]])), axis=1)
+    if is_integer:
+        down = tf.cast(tf.clip_by_value(tf.bitwise.right_shift(down + (1 << 21), 22), 0, 255), tf.uint8)
+    return _image(down, x, target)

@@ -6,9 +6,12 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from pbcompile.steps.kernels.sizes import Extent, divide, is_fixed, make_table, settled
+from pbcompile.steps.kernels import banded
+from pbcompile.steps.kernels.sizes import Extent, divide, is_fixed, make_table, make_values, settled
 from pbcompile.steps.kernels.taps import Taps, pick, weigh_both
 
 PRECISION_BITS = 22
@@ -176,9 +179,25 @@ def _resample(
         return Taps(places, weights, tf.gather(tf.stack(list(size)), axis), tf.gather(tf.stack(list(target)), axis))
 
     is_width_first = True if is_old else _is_width_first(size, target)
+    if is_integer and is_fixed(*size, *target):
+        matrices = [
+            banded.dense(*make_values(functools.partial(table, axis), *size, *target), size[axis], target[axis])
+            for axis in (0, 1)
+        ]
+        if all(banded.most_taps(matrix) <= banded.MOST_TAPS for matrix in matrices):
+            return _by_products(x, matrices, bool(is_width_first))
     first_axis = int(is_width_first) if isinstance(is_width_first, bool) else tf.cast(is_width_first, tf.int32)
     dtype = tf.int32 if is_integer else tf.float64
     return rounded(weigh_both(x, along(first_axis), along(1 - first_axis), is_width_first, rounded, dtype))
+
+
+def _by_products(x: tf.Tensor, matrices: Sequence[npt.NDArray[np.int64]], is_width_first: bool) -> tf.Tensor:
+    """Weights of rows and columns as matrices; a side whose matrix is the identity is left as it is, as Pillow does."""
+    for axis in (1, 0) if is_width_first else (0, 1):
+        matrix = matrices[axis]
+        if not np.array_equal(matrix, (1 << PRECISION_BITS) * np.eye(*matrix.shape, dtype=np.int64)):
+            x = (banded.weigh_height, banded.weigh_width)[axis](x, matrix, PRECISION_BITS)
+    return x
 
 
 def _is_width_first(size: Sequence[Extent], target: Sequence[Extent]) -> Extent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy.typing as npt
 import tensorflow as tf
 
 from pbcompile.tensor_type import TensorType
@@ -71,6 +72,10 @@ def make_table(build: Callable[..., Sequence[tf.Tensor]], *extents: Extent) -> t
     """
     if not is_fixed(*extents):
         return tuple(build(*(tf.convert_to_tensor(extent, tf.int32) for extent in extents)))
+    return tuple(tf.constant(value) for value in make_values(build, *extents))
+
+
+def make_values(build: Callable[..., Sequence[tf.Tensor]], *extents: int) -> list[npt.NDArray[Any]]:
+    """`build(*extents)` for fixed extents, as NumPy arrays."""
     with tf.init_scope():
-        values = [table.numpy() for table in build(*(tf.constant(extent, tf.int32) for extent in extents))]
-    return tuple(tf.constant(value) for value in values)
+        return [table.numpy() for table in build(*(tf.constant(extent, tf.int32) for extent in extents))]
