@@ -76,12 +76,7 @@ def read_artifact(path: Path) -> tuple[Any, dict[str, Any] | None]:
     from google.protobuf.message import DecodeError
     from tensorflow.core.framework import graph_pb2
 
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise PbcompileError(Problem("file-missing", f"there is no file {path}")) from None
-    except OSError as error:
-        raise PbcompileError(Problem("file-unreadable", f"{path} cannot be read: {error.strerror}")) from None
+    data = read_file(path)
     graph_def = graph_pb2.GraphDef()
     try:
         graph_def.ParseFromString(data)
@@ -90,6 +85,16 @@ def read_artifact(path: Path) -> tuple[Any, dict[str, Any] | None]:
     if not graph_def.node or not all(node.op for node in graph_def.node):
         raise PbcompileError(_no_graph(path))
     return graph_def, _contract_of(graph_def)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that the user named.  Raises PbcompileError when there is none or it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise PbcompileError(Problem("file-missing", f"there is no file {path}")) from None
+    except OSError as error:
+        raise PbcompileError(Problem("file-unreadable", f"{path} cannot be read: {error.strerror}")) from None
 
 
 def _no_graph(path: Path) -> Problem:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pbcompile.artifact import read_file
 from pbcompile.errors import PbcompileError, Problem
 from pbcompile.session import Artifact
 
@@ -55,12 +56,7 @@ def _run(artifact: Artifact, name: str, feeds: Mapping[str, Any]) -> dict[str, n
 def read_feed(artifact: Artifact, name: str, path: Path) -> Any:
     """What the input `name` is fed for one file: bytes for encoded, an array else, in the contract's form."""
     wanted = next(item for item in (artifact.contract or {})["inputs"] if item["name"] == name)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise PbcompileError(Problem("file-missing", f"there is no file {path}")) from None
-    except OSError as error:
-        raise PbcompileError(Problem("file-unreadable", f"{path} cannot be read: {error.strerror}")) from None
+    data = read_file(path)
     if wanted["kind"] == "encoded":
         return np.array([data], object) if wanted["shape"] else data
     if path.suffix.lower() == ".npy":
