@@ -58,6 +58,40 @@ def test_known_sizes_are_constants():
     assert graph.const(graph.node("out").inputs[1]).tolist() == [-1, 36, 4]
 
 
+def test_a_dense_layer_on_maps():
+    """Keras writes it as gathers, products and concatenations of sizes around one MatMul."""
+
+    def build(x):
+        return tf.tensordot(x, tf.constant(numbers(4, 3)), [[3], [0]])
+
+    graph = answers(build, FIX, "fix_dense_on_maps", shape=(None, 6, 6, 4))
+    graph.prune()
+    assert ops(graph) == ["MatMul", "Reshape", "Reshape"]
+
+
+def test_transposes_cancel():
+    """One that moves nothing, two that undo each other, two that do not."""
+
+    def build(x):
+        y = tf.transpose(tf.transpose(tf.transpose(x, [0, 1, 2, 3]), [0, 3, 1, 2]), [0, 2, 3, 1])
+        z = tf.transpose(tf.transpose(tf.nn.relu(x), [0, 3, 1, 2]), [0, 1, 3, 2])
+        return tf.nn.relu(y), z
+
+    graph = answers(build, FIX, "cancel_transposes")
+    assert ops(graph) == ["Relu", "Relu", "Transpose"]
+
+
+def test_transposes_1_both_names_are_public():
+    """The input under another name."""
+    declines(lambda x: tf.transpose(x, [0, 1, 2, 3]), FIX, '"out" is a public name of "x"')
+
+
+def test_transposes_2_second_reader():
+    """Someone wants what lies between."""
+    build = lambda x: ((y := tf.transpose(x, [0, 3, 1, 2])), tf.transpose(y, [0, 1, 3, 2]))  # noqa: E731
+    declines(build, FIX, "is a graph output")
+
+
 def test_shapes_1_open_sizes():
     """The batch size is known only when fed."""
     declines(lambda x: tf.cast(tf.shape(x), tf.float32), FIX, "has open sizes", shape=OPEN)

@@ -61,6 +61,9 @@ def in_float64(graph: Graph, magnitude: bool = False) -> Any:
         for value in copy.attr.values():
             if value.type == tf.float32.as_datatype_enum:
                 value.type = tf.float64.as_datatype_enum
+            if value.WhichOneof("value") == "list":  # IdentityN
+                types = value.list.type
+                types[:] = [tf.float64.as_datatype_enum if t == tf.float32.as_datatype_enum else t for t in types]
         if node.op == "Const" and graph.dtype(node.name) == "float32":
             wide = graph.const(node.name).astype(np.float64)
             copy.attr["value"].tensor.CopyFrom(registry.tensor_proto(np.abs(wide) if magnitude else wide))

@@ -9,7 +9,7 @@ from pbcompile.graph import Graph, Outcome, Rule, apply_rules, lint, promise_of
 from pbcompile.passes.batch_norm import LABEL, mark_batch_norms
 from pbcompile.passes.decompose_batch_norm import DecomposeBatchNorm
 from pbcompile.passes.drop_control_edges import drop_control_edges
-from pbcompile.passes.fix_shapes import FixReshapes, FixShapes, FixSizes, KeepReducedSizes
+from pbcompile.passes.fix_shapes import fix_shapes
 from pbcompile.passes.fold_affine import (
     FoldDivisionIntoConv,
     FoldScaleIntoConv,
@@ -73,14 +73,14 @@ PIPELINE: tuple[Position, ...] = (
         "before folding: every frozen variable stands behind an Identity, and evaluating it would copy the weights",
     ),
     Position(
-        "fix-shapes",
-        rules(FixShapes(), FixSizes(), FixReshapes(), KeepReducedSizes()),
-        "before constants are folded, so that the arithmetic on sizes that become known is folded with the rest",
-    ),
-    Position(
         "fold-constants",
         fold_constants,
         "turns the chains that Keras 3 computes batch norm's scale and shift with into one constant each",
+    ),
+    Position(
+        "fix-shapes",
+        fix_shapes,
+        "after constants are folded, which axes and permutations are; before folding, which a Shape beside would stop",
     ),
     Position(
         "decompose-batch-norm",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any as AnyType
+
 import numpy as np
 
-from pbcompile.graph import Decline, Graph, Match, Rule
+from pbcompile.graph import Decline, Graph, Match, Outcome, Rule, apply_rules
 from pbcompile.graph.pattern import Any, Const, op
 from pbcompile.passes.commute import dims
+from pbcompile.passes.fold_constants import fold_constants
+
+MAX_RANK = 16
+"""No tensor has more axes; a longer list of indices gathers something else."""
 
 
 class FixShapes(Rule):
@@ -70,6 +76,70 @@ class FixSizes(Rule):
         return graph.add_const(np.array(cut, graph.dtype(node.name)), name=node.name)
 
 
+class FixGatheredSizes(Rule):
+    """Sizes gathered from a shape are written one by one, so that the known ones are known.
+
+    Before:  x[?, 8, 8, 3] ─► Shape ─► GatherV2([0, 1, 3]) ─► y
+    After:   Pack(x ─► Shape ─► StridedSlice[0], 8, 3) ─► y
+
+    Exact.  A dense layer on maps is full of it; shape inference reads Pack, but not GatherV2.  Declines when:
+      1. which ones are taken is known only when fed, or more than sixteen
+      2. it is a graph output
+    """
+
+    name = "fix-gathered-sizes"
+    pattern = op("GatherV2", op("Shape", Any("x"), bind="shape"), Const("indices"), Const("axis"))
+
+    def rewrite(self, graph: Graph, match: Match) -> str:
+        """The sizes as a Pack of constants and slices."""
+        node, indices = match.root, match.const("indices")
+        if indices.ndim != 1 or not 0 < indices.size <= MAX_RANK or graph.is_public(node):
+            raise Decline(f'"{node.name}" is a graph output, or takes no list of sizes')
+        sizes, dtype = dims(graph, match.tensor("x")), graph.dtype(node.name)
+        parts = []
+        for index in indices.tolist():
+            size = sizes[index]
+            if size is not None:
+                parts.append(graph.add_const(np.array(size, dtype), name=f"{node.name}/size"))
+                continue
+            ends = [graph.add_const(np.array([i], np.int32), name=f"{node.name}/at") for i in (index, index + 1, 1)]
+            shape = match.node("shape").name
+            parts.append(graph.add("StridedSlice", [shape, *ends], {"shrink_axis_mask": 1}, f"{node.name}/size"))
+        return graph.add("Pack", parts, {"axis": 0}, node.name)
+
+
+class CancelTransposes(Rule):
+    """A transpose that moves nothing goes; two in a row become one.
+
+    Before:  x ─► Transpose(p) ─► Transpose(q) ─► y
+    After:   x ─► Transpose(p[q]) ─► y,  or x ─► y where p[q] moves nothing
+
+    Exact.  Declines when:
+      1. it carries a public name and its input has one of its own, or is not port 0
+      2. the first of two has another reader: both would be computed
+    """
+
+    name = "cancel-transposes"
+    pattern = op("Transpose", Any("x"), Const("perm"))
+
+    def fits(self, graph: Graph, match: Match) -> bool:
+        """Whether it moves nothing, or another transpose stands before it."""
+        return _moves_nothing(match.const("perm")) or match.node("x").op == "Transpose"
+
+    def rewrite(self, graph: Graph, match: Match) -> str:
+        """What is left of the transposes."""
+        maker, perm = match.node("x"), match.const("perm")
+        if _moves_nothing(perm):
+            if graph.is_public(match.root) and (graph.is_public(maker) or match.tensor("x") != maker.name):
+                raise Decline(f'"{match.root.name}" is a public name of "{maker.name}"')
+            return match.tensor("x")
+        if not graph.is_const(maker.inputs[1]):
+            raise Decline(f'"{maker.name}" is told what to do while it runs')
+        graph.require_sole_reader(maker)
+        both = graph.const(maker.inputs[1])[perm]
+        return graph.copy_of(match.root, (maker.inputs[0], graph.add_const(both, name=match.node("perm").name)))
+
+
 class FixReshapes(Rule):
     """A reshape to sizes that are known but for one needs no arithmetic on shapes.
 
@@ -128,3 +198,26 @@ class KeepReducedSizes(Rule):
         if made != kept or sum(size is None for size in kept) > 1:
             raise Decline(f"the reshape gives {list(made)}, the reduction would keep {list(kept)}")
         return graph.copy_of(reduced, reduced.inputs, keep_dims=True)
+
+
+def fix_shapes(graph: Graph) -> Outcome:
+    """Apply the rules of this file until nothing fires.
+
+    After every round the arithmetic on sizes that became known is folded and shapes are inferred anew: each constant
+    may make further sizes known.
+    """
+    rules = (
+        FixShapes(), FixSizes(), FixGatheredSizes(), CancelTransposes(), FixReshapes(), KeepReducedSizes()
+    )  # fmt: skip
+    applied = 0
+    while True:
+        outcome = apply_rules(graph, rules)
+        applied += outcome.applied
+        if not outcome.applied:
+            return Outcome(applied, outcome.declined)
+        fold_constants(graph)
+        graph.forget_shapes()
+
+
+def _moves_nothing(perm: np.ndarray[AnyType, AnyType]) -> bool:
+    return bool((perm == np.arange(perm.size)).all())
