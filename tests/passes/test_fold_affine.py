@@ -295,3 +295,13 @@ def test_scaling_by_one_and_back_is_exact(op):
     there = affine.scale_outputs(op, weights, scale)
     assert not np.array_equal(there, weights)
     np.testing.assert_array_equal(affine.scale_outputs(op, there, 1 / scale), weights)
+
+
+@pytest.mark.parametrize("op", ["Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul"])
+def test_large_weights_are_rounded_once_too(op):
+    """Float32 weights times float64 factors give the float32 nearest to the product, without a float64 copy."""
+    shape = {"Conv2D": (3, 3, 4, 8), "DepthwiseConv2dNative": (3, 3, 4, 2), "Conv2DBackpropInput": (3, 3, 8, 4)}
+    weights, scale = numbers(*shape.get(op, (4, 8))), numbers(8, seed=2).astype(np.float64) / 3
+    large = affine.scale_outputs(op, weights, scale)
+    assert large.dtype == np.float32
+    np.testing.assert_array_equal(large, affine.scale_outputs(op, weights.astype(np.float64), scale).astype(np.float32))

@@ -211,6 +211,17 @@ class Graph:
         wide = self._wide.get(node_of(tensor))
         return wide if wide is not None else self.const(tensor).astype(np.float64)
 
+    def weights(self, tensor: str) -> np.ndarray[Any, Any]:
+        """As `exact`, but large float32 constants as they are: float64 copies of them would double the peak memory."""
+        return self.const(tensor) if self._is_large_float32(tensor) else self.exact(tensor)
+
+    def _is_large_float32(self, tensor: str) -> bool:
+        return (
+            self.dtype(tensor) == "float32"
+            and node_of(tensor) not in self._wide
+            and (self.const(tensor).size > WIDE_LIMIT)
+        )
+
     # ---- changing ---------------------------------------------------------------------------------------------
 
     def add(self, op: str, inputs: Sequence[str], attrs: Mapping[str, Any] | None = None, name: str = "") -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
+Weights = npt.NDArray[Any]
+"""Float64, or float32 where they are large."""
 
 
 @dataclass(frozen=True)
@@ -72,51 +75,58 @@ def batch_norm_affine(
     return scale, np.asarray(beta - mean * scale, dtype=np.float64)
 
 
-def scale_outputs(op: str, weights: Array, scale: Array, transposed: bool = False) -> Array:
+def scale_outputs(op: str, weights: Weights, scale: Array, transposed: bool = False) -> Weights:
     """Weights W' with op(x, W') = op(x, W) · scale, one number per output channel.
 
     Conv [..., in, out]; depthwise [h, w, in, multiplier], output channel in·multiplier + m; transposed
     convolutions (…BackpropInput) [..., out, in]; MatMul [in, out], or [out, in] when `transposed`.
     """
     if op == "DepthwiseConv2dNative":
-        return np.multiply(weights, scale.reshape(weights.shape[2:]))
+        return _times(weights, scale.reshape(weights.shape[2:]))
     if op in OUT_BEFORE_IN or transposed:
-        return np.multiply(weights, scale[:, None])
-    return np.multiply(weights, scale)
+        return _times(weights, scale[:, None])
+    return _times(weights, scale)
 
 
-def scale_inputs(op: str, weights: Array, scale: Array, transposed: bool = False) -> Array:
+def scale_inputs(op: str, weights: Weights, scale: Array, transposed: bool = False) -> Weights:
     """Weights W' with op(x, W') = op(x · scale, W), one number per input channel.
 
     A grouped convolution has fewer input rows than channels: output block g reads the g-th slice of the inputs.
     """
     if op == "DepthwiseConv2dNative":
-        return np.multiply(weights, scale[:, None])
+        return _times(weights, scale[:, None])
     if op in OUT_BEFORE_IN or transposed:
-        return np.multiply(weights, scale)
+        return _times(weights, scale)
     rows, outs = weights.shape[-2:]
     groups = len(scale) // rows
     if groups > 1:
-        by_group: Array = np.repeat(scale.reshape(groups, rows).T, outs // groups, axis=1)
-        return np.multiply(weights, by_group)
-    return np.multiply(weights, scale[:, None])
+        return _times(weights, np.repeat(scale.reshape(groups, rows).T, outs // groups, axis=1))
+    return _times(weights, scale[:, None])
 
 
-def response_to_shift(op: str, weights: Array, shift: Array, transposed: bool = False) -> Array:
+def _times(weights: Weights, factors: Array) -> Weights:
+    """The product in float64; of float32 weights rounded to float32 at once, without a float64 copy of them."""
+    if weights.dtype != np.float32:
+        return np.multiply(weights, factors)
+    return np.multiply(weights, factors, out=np.empty_like(weights), casting="same_kind")
+
+
+def response_to_shift(op: str, weights: Weights, shift: Array, transposed: bool = False) -> Array:
     """What op(x, W) gives for x = shift everywhere and no padding: one number per output channel.
 
     The whole kernel sees the shift, so this is exact only where no output reads padding.
     """
-    per_tap = weights.reshape((-1, *weights.shape[-2:])) if weights.ndim > 2 else weights[None]
-    summed = per_tap.sum(axis=0)
+    rows, outs = weights.shape[-2:]
+    summed = np.zeros((rows, outs))
+    for tap in weights.reshape((-1, rows, outs)):
+        summed += tap
     if op == "DepthwiseConv2dNative":
         return np.asarray((summed * shift[:, None]).reshape(-1))
     if transposed:
         return np.asarray(summed @ shift)
-    rows, outs = summed.shape
     groups = len(shift) // rows
-    by_output = np.repeat(shift.reshape(groups, rows).T, outs // groups, axis=1)
-    return np.asarray((summed * by_output).sum(axis=0))
+    by_group = summed.reshape(rows, groups, outs // groups)
+    return np.asarray(np.einsum("igo,gi->go", by_group, shift.reshape(groups, rows)).reshape(-1))
 
 
 OUT_BEFORE_IN = frozenset({"Conv2DBackpropInput", "Conv3DBackpropInputV2"})

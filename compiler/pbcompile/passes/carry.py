@@ -128,7 +128,7 @@ def _scale_weights(graph: Graph, node: Node, load: Load) -> str:
     if len(graph.readers(weights)) > 1 and graph.const(weights).nbytes > CLONE_LIMIT:
         raise Decline(f"the weights are shared, and a copy would cost {graph.const(weights).nbytes} bytes")
     scaled = affine.scale_outputs(
-        node.op, graph.exact(weights), load.numbers.vector(channels), weights_transposed(node)
+        node.op, graph.weights(weights), load.numbers.vector(channels), weights_transposed(node)
     )
     given = list(node.inputs)
     given[ports.weights] = graph.add_const(scaled, graph.dtype(weights), f"{graph.asked_name(node)}/weights")

@@ -68,7 +68,7 @@ class FoldScaleForward(_FoldForward):
         pulled, channels = self.taken_out(graph, node)
         weights = node.inputs[LINEAR[node.op].weights]
         scaled = affine.scale_inputs(
-            node.op, graph.exact(weights), pulled.numbers.vector(channels), weights_transposed(node)
+            node.op, graph.weights(weights), pulled.numbers.vector(channels), weights_transposed(node)
         )
         return _with_weights(graph, node, pulled, scaled)
 
@@ -102,7 +102,7 @@ class FoldShiftForward(_FoldForward):
             raise Decline(f'"{pulled.source.name}" is needed elsewhere too', pulled.source.name)
         weights = node.inputs[LINEAR[node.op].weights]
         response = affine.response_to_shift(
-            node.op, graph.exact(weights), pulled.numbers.vector(channels), weights_transposed(node)
+            node.op, graph.weights(weights), pulled.numbers.vector(channels), weights_transposed(node)
         )
         inputs = list(node.inputs)
         inputs[LINEAR[node.op].data] = pulled.tensor
@@ -115,7 +115,7 @@ class FoldShiftForward(_FoldForward):
         return shifted
 
 
-def _with_weights(graph: Graph, node: Node, pulled: Pulled, weights: affine.Array) -> str:
+def _with_weights(graph: Graph, node: Node, pulled: Pulled, weights: affine.Weights) -> str:
     ports = LINEAR[node.op]
     inputs = list(node.inputs)
     inputs[ports.data] = pulled.tensor
