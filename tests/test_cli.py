@@ -207,6 +207,13 @@ def test_a_wrong_spec_gets_one_answer_and_writes_nothing(small, run, case) -> No
     assert set(problem) == {"code", "message", "pointer", "file", "line", "column", "hint"}
 
 
+def test_a_missing_folder_is_told_before_the_work(small, run) -> None:
+    done = run("spec.json", "-o", "nowhere/model.pb", cwd=small)
+    assert done.code == 2
+    assert "nowhere/model.pb cannot be written: the folder nowhere does not exist" in done.err
+    assert "load model" not in done.err
+
+
 def test_an_unknown_output_is_told_before_tensorflow_starts(small, run) -> None:
     """`check` reads the model's config alone."""
     write_spec(small, "wrong.json", outputs={"p": {"from": "score"}})

@@ -118,6 +118,15 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def require_folder(path: Path) -> None:
+    """PbcompileError when the folder of `path` is not there or not writable: better told before the work than after."""
+    if path.is_dir():
+        raise PbcompileError(Problem("file-unwritable", f"{path} is a folder", hint="name a file, such as model.pb"))
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        word = "is not writable" if path.parent.is_dir() else "does not exist"
+        raise PbcompileError(Problem("file-unwritable", f"{path} cannot be written: the folder {path.parent} {word}"))
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write to a temporary file beside `path`, then rename: a reader sees the old file or the new one, never a part.
 

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from pbcompile.advice import find_warnings
-from pbcompile.artifact import add_contract, make_contract, sha256_of, write_atomically
+from pbcompile.artifact import add_contract, make_contract, require_folder, sha256_of, write_atomically
 from pbcompile.errors import ParityError
 from pbcompile.freeze import freeze
 from pbcompile.gate import run_gate
@@ -35,6 +35,7 @@ def compile_spec(
     with stages("read"):
         spec = spec if isinstance(spec, Spec) else load_spec(spec)
         target = Path(output) if output else spec.artifact
+        require_folder(target)
         samples = make_samples(spec) if verify else []
     with Worker() if verify else nullcontext() as worker, spec.text.locating():
         made = build(spec, stages)
