@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pbcompile.errors import Problem, SpecError
+from pbcompile.errors import ModelError, Problem, SpecError
 from pbcompile.models.loaded import ModelSource
 
 if TYPE_CHECKING:
@@ -19,6 +23,8 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
 MAX_CONFIG_BYTES = 64 << 20
 MAX_ARCHIVE_BYTES = 16 << 30
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, RuntimeError, KeyError, ValueError)
+"""What `zipfile` and `h5py` raise over damaged bytes."""
 MAX_DEPTH = 64
 """Nesting of JSON objects in a config; real ones stay under 30."""
 
@@ -98,16 +104,32 @@ def refuse_known_wrong(source: ModelSource, path: Path, head: bytes) -> None:
         raise source.refuse(f"{path.name} is an ONNX model", "give the Keras or SavedModel file")
 
 
-def open_h5(source: ModelSource, path: Path) -> h5py.File:
-    """The HDF5 file at `path`, opened for reading; raises for files that are cut off or damaged."""
+@contextmanager
+def open_h5(source: ModelSource, path: Path) -> Iterator[h5py.File]:
+    """The HDF5 file at `path`, opened for reading; ModelError where it turns out to be cut off or damaged."""
     import h5py
 
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise source.refuse(
-            f"{path.name} is a damaged HDF5 file: {_first_line(error)}", "fetch or save the file again"
-        ) from error
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise damaged(source, path, "HDF5 file", error) from error
+
+
+@contextmanager
+def open_archive(source: ModelSource, path: Path) -> Iterator[zipfile.ZipFile]:
+    """The `.keras` archive at `path`, its members known to stay inside; ModelError where it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            safe_members(source, archive)
+            yield archive
+    except ARCHIVE_ERRORS as error:
+        raise damaged(source, path, "archive", error) from error
+
+
+def damaged(source: ModelSource, path: Path, what: str, error: BaseException) -> ModelError:
+    """A ModelError saying that a file is damaged, with the first words of the library that found it."""
+    return source.refuse(f"{path.name} is a damaged {what}: {_first_line(error)[:160]}", "fetch or save the file again")
 
 
 def read_architecture(source: ModelSource, kind: str) -> Architecture:
@@ -196,24 +218,20 @@ def _weights_hint(file: h5py.File) -> str:
 
 def _from_keras(source: ModelSource) -> Architecture:
     name = source.path.name
-    try:
-        with zipfile.ZipFile(source.path) as archive:
-            safe_members(source, archive)
-            members = set(archive.namelist())
-            if "config.json" not in members:
-                is_saved_model = any(m.endswith("saved_model.pb") for m in members)
-                hint = "unpack it and give the SavedModel directory inside" if is_saved_model else ""
-                raise source.refuse(f"{name} is a zip archive without config.json, so not a .keras file", hint)
-            if archive.getinfo("config.json").file_size > MAX_CONFIG_BYTES:
-                raise source.refuse(f"the config.json of {name} is too long to be a model's")
-            config = parse_json(source, archive.read("config.json"), f"the config.json of {name}")
-            version = ""
-            if "metadata.json" in members and archive.getinfo("metadata.json").file_size < MAX_CONFIG_BYTES:
-                metadata = parse_json(source, archive.read("metadata.json"), f"the metadata.json of {name}")
-                version = str(metadata.get("keras_version", ""))
-            return Architecture(config, version, "", "keras")
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise source.refuse(f"{name} is a damaged archive: {_first_line(error)}", "fetch the file again") from error
+    with open_archive(source, source.path) as archive:
+        members = set(archive.namelist())
+        if "config.json" not in members:
+            is_saved_model = any(m.endswith("saved_model.pb") for m in members)
+            hint = "unpack it and give the SavedModel directory inside" if is_saved_model else ""
+            raise source.refuse(f"{name} is a zip archive without config.json, so not a .keras file", hint)
+        if archive.getinfo("config.json").file_size > MAX_CONFIG_BYTES:
+            raise source.refuse(f"the config.json of {name} is too long to be a model's")
+        config = parse_json(source, archive.read("config.json"), f"the config.json of {name}")
+        version = ""
+        if "metadata.json" in members and archive.getinfo("metadata.json").file_size < MAX_CONFIG_BYTES:
+            metadata = parse_json(source, archive.read("metadata.json"), f"the metadata.json of {name}")
+            version = str(metadata.get("keras_version", ""))
+        return Architecture(config, version, "", "keras")
 
 
 def _from_json(source: ModelSource) -> Architecture:

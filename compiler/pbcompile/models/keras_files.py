@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbcompile.models.architecture import LayerSpec, Network, Reader, end_names, references
+from pbcompile.models.custom import custom_objects
 from pbcompile.models.era import Era, era_of
 from pbcompile.models.files import HDF5_MAGIC, Architecture, content_sha256, open_h5, read_architecture
+from pbcompile.models.lambdas import require_lambdas
 from pbcompile.models.loaded import LoadedModel, ModelDescription, ModelSource, ModelTensor
 from pbcompile.models.preprocessing import recognise_preprocessing
 from pbcompile.models.repairs import Repairs
@@ -49,19 +51,18 @@ def describe_network(network: Network) -> ModelDescription:
 
 def load_keras(source: ModelSource, kind: str) -> LoadedModel:
     """The model in a `.h5`, `.keras` or architecture file."""
+    network, _, era, repairs = read_network(source, kind)
+    require_lambdas(source, network)
+    custom = custom_objects(source)
     import keras
 
     from pbcompile.models.build import Builder
-    from pbcompile.models.custom import custom_objects
-    from pbcompile.models.lambdas import require_lambdas
     from pbcompile.models.object_weights import load_object_weights
     from pbcompile.models.weights import keras1_backend, load_saved_layers, read_saved_layers
 
     if keras.backend.backend() != "tensorflow":
         raise source.refuse(f"Keras runs on {keras.backend.backend()} here", "set KERAS_BACKEND=tensorflow")
-    network, _, era, repairs = read_network(source, kind)
-    require_lambdas(source, network)
-    builder = Builder(source, repairs, custom_objects(source))
+    builder = Builder(source, repairs, custom)
     model = builder.model(network)
     if not model.built or not getattr(model, "inputs", None):
         raise source.refuse(f"{source.path.name} does not say the shape of its input")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbcompile.models.architecture import LayerSpec, Network
-from pbcompile.models.files import open_h5
+from pbcompile.models.files import open_archive, open_h5
 from pbcompile.models.loaded import ModelSource
 from pbcompile.models.weights import read_array, require_inside
 
@@ -38,17 +38,13 @@ def load_object_weights(source: ModelSource, path: Path, network: Network, layer
         with open_h5(source, path) as file:
             _Loader(source, path.name, layers).network(network, file, "")
         return
-    with zipfile.ZipFile(path) as archive:
+    with open_archive(source, path) as archive:
         names = archive.namelist()
         if WEIGHTS_MEMBER not in names:
             other = ", ".join(name for name in names if "weights" in name) or "none"
             raise source.refuse(f"{path.name} holds no {WEIGHTS_MEMBER}; weights in it: {other}", "save it as one file")
-        try:
-            data = archive.read(WEIGHTS_MEMBER)
-            with h5py.File(io.BytesIO(data), "r") as file:
-                _Loader(source, path.name, layers).network(network, file, "")
-        except (OSError, zipfile.BadZipFile) as error:
-            raise source.refuse(f"the weights in {path.name} are damaged: {error}", "fetch the file again") from error
+        with h5py.File(io.BytesIO(archive.read(WEIGHTS_MEMBER)), "r") as file:
+            _Loader(source, path.name, layers).network(network, file, "")
 
 
 def is_object_layout(file: h5py.File) -> bool:
