@@ -253,3 +253,26 @@ def test_quick_commands_import_no_tensorflow(small, command) -> None:
 def test_schema_command_prints_the_committed_schema(run) -> None:
     committed = Path(__file__).parents[1] / "specs" / "pbcompile.schema.json"
     assert run("schema").out == committed.read_text()
+
+
+def test_ctrl_c_ends_cleanly_and_leaves_nothing(small) -> None:
+    """One sentence, exit code 130, no traceback, no child left behind, the earlier artifact untouched."""
+    import os
+    import signal
+    import subprocess
+    import sys
+
+    (small / "stopped.pb").write_bytes(b"earlier")
+    command = [sys.executable, "-m", "pbcompile.cli", "spec.json", "-o", "stopped.pb"]
+    process = subprocess.Popen(command, cwd=small, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    seen = [process.stderr.readline() for _ in range(2)]  # until TensorFlow runs and the spec is read
+    assert seen[1].startswith("read:"), seen
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(60) == 130
+    assert rest.splitlines()[-1] == "interrupted: stopped; nothing was written"
+    assert "Traceback" not in rest
+    assert (small / "stopped.pb").read_bytes() == b"earlier"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)

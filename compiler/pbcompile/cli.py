@@ -299,14 +299,13 @@ def _progress(title: str) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without its log on the terminal, unless the user set the log's level.
+    """Import TensorFlow without its log on the terminal, unless the user asked for it.
 
     Some lines are written before any level counts, so stderr itself is held back meanwhile; if the import fails, what
     was written is shown.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") in ("0", "1"):
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     sys.stderr.flush()
@@ -316,7 +315,7 @@ def import_tensorflow() -> None:
         try:
             import keras  # noqa: F401 - it brings TensorFlow, and lines of its own
             import tensorflow  # noqa: F401
-        except BaseException:
+        except ImportError:
             os.lseek(held.fileno(), 0, os.SEEK_SET)
             os.write(terminal, held.read())
             raise
