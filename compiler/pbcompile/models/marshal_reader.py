@@ -148,9 +148,9 @@ class _Reader:
         names, variables = found["names"], found["variables"]
         if not isinstance(found["code"], bytes) or not isinstance(found["consts"], tuple):
             raise UnreadableError("no code object")
-        free = (*found.get("cells", ()), *found.get("free", ()))
+        free = (*_words(found.get("cells", ())), *_words(found.get("free", ())))
         return Code(
-            self.layout, found["args"], found["code"], found["consts"], _words(names), _words(variables), _words(free),
+            self.layout, found["args"], found["code"], found["consts"], _words(names), _words(variables), free,
             _word(found["name"]),
         )  # fmt: skip
 
