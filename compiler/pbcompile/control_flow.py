@@ -257,10 +257,11 @@ class _Lowering:
 
     def _merge(self, body: Body, node: Any, done: Mapping[str, list[Value]]) -> list[Value]:
         """A Merge of TensorFlow 1, whose input from NextIteration is not written yet."""
-        made = self._add("Merge", node.name, list(node.input))
+        tensors = [tensor for tensor in node.input if not tensor.startswith("^")]
+        made = self._add("Merge", node.name, tensors)
         made.attr["T"].CopyFrom(node.attr["T"])
         made.attr["N"].CopyFrom(node.attr["N"])
-        for i, tensor in enumerate(node.input):
+        for i, tensor in enumerate(tensors):
             if self._split(body, tensor)[0] in done:
                 made.input[i] = self._value(body, done, tensor).tensor
             else:

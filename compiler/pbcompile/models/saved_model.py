@@ -21,9 +21,14 @@ def load_saved_model(source: ModelSource) -> LoadedModel:
     """
     import tensorflow as tf
 
+    from pbcompile.models.saved_model_v1 import is_version_1, load_version_1
+
     name = source.path.name
-    if not source.trust_code:
-        _refuse_files(source)
+    saved = _message(source)
+    if saved is not None and not source.trust_code:
+        _refuse_files(source, saved)
+    if saved is not None and is_version_1(saved):
+        return load_version_1(source, saved)
     try:
         loaded = tf.saved_model.load(str(source.path))
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, tf.errors.OpError) as error:
@@ -46,22 +51,28 @@ FILE_OPS = ("ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "EagerPyFunc", "
 """Ops with which a graph touches files or runs Python; loading a SavedModel may run its initializers."""
 
 
-def _refuse_files(source: ModelSource) -> None:
-    """Raise where the graph, or a function of it, holds an op that a model has no business with."""
+def _message(source: ModelSource) -> Any:
+    """The SavedModel message in `saved_model.pb`, None where it is written as text."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     path = source.path / "saved_model.pb"
     if not path.is_file():
-        return
+        return None
     saved = saved_model_pb2.SavedModel()
     try:
         saved.ParseFromString(path.read_bytes())
     except DecodeError as error:
         raise source.refuse(f"{source.path.name}/saved_model.pb is damaged", "fetch the directory again") from error
+    if not saved.meta_graphs:
+        raise source.refuse(f"{source.path.name}/saved_model.pb holds no graph", "fetch the directory again")
+    return saved
+
+
+def _refuse_files(source: ModelSource, saved: Any) -> None:
+    """Raise where the graph, or a function of it, holds an op that a model has no business with."""
     for meta in saved.meta_graphs:
-        bodies = [("", meta.graph_def.node)] + [(f.signature.name, f.node_def) for f in meta.graph_def.library.function]
-        for _, nodes in bodies:
+        for nodes in (meta.graph_def.node, *(f.node_def for f in meta.graph_def.library.function)):
             for node in nodes:
                 if node.op in FILE_OPS:
                     message = f'{source.path.name}/ holds the op {node.op} ("{node.name}"), which is no part of a model'
