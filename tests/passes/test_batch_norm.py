@@ -21,9 +21,9 @@ def conv(x, seed=9, channels=8):
     return tf.nn.conv2d(x, tf.constant(numbers(3, 3, x.shape[-1], channels, seed=seed)), 1, "SAME")
 
 
-def fused(x, op="FusedBatchNormV3", data_format="NHWC"):
+def fused(x, op="FusedBatchNormV3", data_format="NHWC", mean=MEAN):
     return getattr(tf.raw_ops, op)(
-        x=x, scale=GAMMA, offset=BETA, mean=MEAN, variance=VARIANCE, epsilon=1e-3, is_training=False,
+        x=x, scale=GAMMA, offset=BETA, mean=mean, variance=VARIANCE, epsilon=1e-3, is_training=False,
         data_format=data_format,
     )  # fmt: skip
 
@@ -42,9 +42,27 @@ def test_every_fused_form(op):
     """Mul and AddV2 with the numbers of the formula, rounded once."""
     graph = answers(lambda x: fused(x, op)[0], DECOMPOSE, f"decompose_{op}", shape=(2, 3, 3, 8), oracle=False)
     scale = GAMMA.astype(np.float64) / np.sqrt(VARIANCE.astype(np.float64) + np.float64(np.float32(1e-3)))
-    shift = BETA.astype(np.float64) - MEAN.astype(np.float64) * scale
+    shift = BETA.astype(np.float64) - MEAN.astype(np.float64) * scale.astype(np.float32)
     assert [n.op for n in graph.sorted() if n.op not in ("Const", "Placeholder")] == ["Mul", "AddV2"]
     np.testing.assert_array_equal(graph.const(graph.node("out").inputs[1]), shift.astype(np.float32))
+
+
+@pytest.mark.parametrize("form", ["keras 3", "keras 2"])
+def test_the_shift_belongs_to_the_scale_that_is_stored(form):
+    """At x = μ the result is β to one rounding, however large μ is: not β plus what rounding s did to μ."""
+    mean = np.float32([3000.1, -777.7, 12345.6, 1, 2, 3, 4, 5])
+
+    def build(x):
+        if form == "keras 2":
+            return fused(x, mean=mean)[0]
+        inverse = tf.math.rsqrt(tf.constant(VARIANCE) + 1e-3) * tf.constant(GAMMA)
+        return x * inverse + (tf.constant(BETA) - tf.constant(mean) * inverse)
+
+    graph = make(build, (1, 1, 1, 8))
+    optimize(graph)
+    scale, shift = (graph.const(node.inputs[1]).astype(np.float64) for node in graph if node.op in ("Mul", "AddV2"))
+    at_mean = mean.astype(np.float64) * scale + shift
+    assert (np.abs(at_mean - BETA) <= EPSILON * np.abs(shift) + 1e-12).all()
 
 
 def test_channels_first():

@@ -67,11 +67,19 @@ def read_per_channel(value: Array, shape: tuple[int | None, ...]) -> PerChannel 
     return PerChannel(value.reshape(-1), axis)
 
 
+def rounded(values: Array, dtype: str) -> Array:
+    """`values` as float32 stores them; half precision is left to the one rounding at the end."""
+    return values.astype(np.float32).astype(np.float64) if dtype == "float32" else values
+
+
 def batch_norm_affine(
-    gamma: Array | float, beta: Array | float, mean: Array, variance: Array, epsilon: float
+    gamma: Array | float, beta: Array | float, mean: Array, variance: Array, epsilon: float, dtype: str = "float64"
 ) -> tuple[Array, Array]:
-    """The scale and shift that batch norm with fixed statistics is: γ/√(σ² + ε) and β − μ·γ/√(σ² + ε)."""
-    scale = np.asarray(gamma / np.sqrt(variance + epsilon), dtype=np.float64)
+    """The scale and shift that batch norm with fixed statistics is: s = γ/√(σ² + ε), rounded as `dtype`, and β − μ·s.
+
+    With the stored s in both, y = x·s + (β − μ·s) has the rounding of s on x − μ alone.
+    """
+    scale = rounded(np.asarray(gamma / np.sqrt(variance + epsilon), dtype=np.float64), dtype)
     return scale, np.asarray(beta - mean * scale, dtype=np.float64)
 
 

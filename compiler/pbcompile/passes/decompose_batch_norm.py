@@ -37,7 +37,7 @@ class DecomposeBatchNorm(Rule):
             raise Decline(f'the statistics that "{node.name}" gives out are read')
         scale, shift = affine.batch_norm_affine(
             match.exact("gamma"), match.exact("beta"), match.exact("mean"), match.exact("variance"),
-            float(np.float32(node.attr("epsilon"))),
+            float(np.float32(node.attr("epsilon"))), graph.dtype(node.name),
         )  # fmt: skip
         rank = 5 if len(node.attr("data_format")) == 5 else 4
         axis = 1 if node.attr("data_format").startswith("NC") else rank - 1

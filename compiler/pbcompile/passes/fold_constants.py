@@ -12,6 +12,7 @@ import tensorflow as tf
 from pbcompile.graph import Graph, Node, Outcome, registry
 from pbcompile.graph.tensors import join_tensor, node_of
 from pbcompile.passes import batch_norm
+from pbcompile.passes.affine import rounded
 
 GROWTH_LIMIT = 1 << 14
 """Elements up to which a result is stored whatever it is made of; a larger one must not exceed its inputs."""
@@ -64,12 +65,27 @@ def fold_constants(graph: Graph) -> Outcome:
         before = outcome.applied
         for node in graph.sorted():
             if graph.has(node) and _is_ready(graph, node) and (value := _wide_value(graph, node)) is not None:
-                graph.redirect(node.name, graph.add_const(value, graph.dtype(node.name), node.name))
+                dtype = graph.dtype(node.name)
+                if _is_applied(graph, node):
+                    value = rounded(value, dtype)
+                graph.redirect(node.name, graph.add_const(value, dtype, node.name))
                 outcome.applied += 1
         outcome.applied += _fold_with_tensorflow(graph)
         graph.commit()
         if outcome.applied == before:
             return outcome
+
+
+def _is_applied(graph: Graph, node: Node) -> bool:
+    """Whether a batch norm multiplies its data by this constant.
+
+    Then β − μ·s must be computed with the s that is stored: y = (x − μ)·s + β has the rounding of s on x − μ alone,
+    while with two numbers rounded apart it would be on all of x.
+    """
+    return any(
+        reader.op == "Mul" and any(label.startswith(batch_norm.LABEL) for label in reader.stands_for)
+        for reader in graph.all_readers(node)
+    )
 
 
 def _is_ready(graph: Graph, node: Node) -> bool:
