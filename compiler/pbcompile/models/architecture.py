@@ -6,14 +6,15 @@ Nothing here imports TensorFlow or Keras, and nothing in the config is executed 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pbcompile.errors import ModelError
 from pbcompile.models.era import Era
 from pbcompile.models.legacy import modernise
 from pbcompile.models.loaded import ModelSource
+from pbcompile.models.network import Call, LayerSpec, Network, Ref
 from pbcompile.models.repairs import Repairs
 
 NETWORKS = ("Sequential", "Functional", "Model", "Container", "Network", "Graph")
@@ -23,61 +24,6 @@ OPERATION_MODULES = ("keras.src.ops.", "keras.ops.", "keras.src.ops", "keras.ops
 PLAIN_OBJECTS = ("__numpy__", "__tensor__", "__slice__", "__ellipsis__")
 MAX_NETWORK_DEPTH = 32
 MAX_LAYERS = 20_000
-
-
-@dataclass(frozen=True)
-class Ref:
-    """One tensor: output `index` of call number `call` of the layer named `layer`."""
-
-    layer: str
-    call: int
-    index: int
-
-
-@dataclass(frozen=True)
-class Call:
-    """One use of a layer.  `args` and `kwargs` are plain data with `Ref` where a tensor goes."""
-
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class LayerSpec:
-    """One layer as today's Keras writes it.
-
-    config:  plain arguments of the class, without training-only ones.
-    parts:   layers inside this one by argument name: what a wrapper wraps, the cells of an RNN.
-    network: the inner network where this layer is a model itself.
-    saved_class, saved_config: as the file has them; they decide how the weights are laid out.
-    module:  the module that the file names; only looked at for the functional operations of Keras 3.
-    """
-
-    class_name: str
-    name: str
-    config: Mapping[str, Any]
-    parts: Mapping[str, LayerSpec | tuple[LayerSpec, ...]] = field(default_factory=dict)
-    network: Network | None = None
-    saved_class: str = ""
-    saved_config: Mapping[str, Any] = field(default_factory=dict)
-    module: str = ""
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network of layers in the order of the file.
-
-    calls:   by layer name, in the order of the file; an input layer has none.
-    inputs, outputs: one `Ref`, or a list, tuple or dict of them, as the model was made.
-    """
-
-    name: str
-    sequential: bool
-    layers: tuple[LayerSpec, ...]
-    calls: Mapping[str, tuple[Call, ...]]
-    inputs: Any
-    outputs: Any
-    trainable: bool = True
 
 
 class Reader:
@@ -267,7 +213,7 @@ class Reader:
             specs[key] = spec if key == spec.name else _renamed(spec, key)
             nodes = data.get("inbound_nodes") if isinstance(data, dict) else None
             raw_calls[key] = list(nodes) if isinstance(nodes, list) else []
-        ends = Ends(self, name, specs, raw_calls)
+        ends = Ends(self, name, specs, raw_calls, config.get("output_layers"))
         calls = {key: tuple(ends.call(key, node) for node in nodes) for key, nodes in raw_calls.items() if nodes}
         inputs = ends.structure(config.get("input_layers"))
         outputs = ends.structure(config.get("output_layers"))
@@ -284,12 +230,18 @@ class Ends:
     """Resolves the tensor references of one functional config."""
 
     def __init__(
-        self, reader: Reader, name: str, specs: Mapping[str, LayerSpec], raw_calls: Mapping[str, list[object]]
+        self,
+        reader: Reader,
+        name: str,
+        specs: Mapping[str, LayerSpec],
+        raw_calls: Mapping[str, list[object]],
+        ends: object,
     ) -> None:
         self.reader = reader
         self.name = name
         self.specs = specs
         self.counts = {key: max(1, len(nodes)) for key, nodes in raw_calls.items()}
+        self.called_zero = _called_zero([*raw_calls.values(), ends])
         self.keras2 = not any(isinstance(node, dict) for nodes in raw_calls.values() for node in nodes)
 
     def call(self, layer: str, node: object) -> Call:
@@ -309,7 +261,7 @@ class Ends:
     def structure(self, value: object) -> Any:
         """`input_layers` or `output_layers`: one reference, or a list, tuple or dict of them."""
         if _is_reference(value):
-            return self._ref(value[0], value[1], value[2])  # type: ignore[index]
+            return self._ref(value[0], value[1], value[2], is_end=True)  # type: ignore[index]
         if isinstance(value, dict):
             return {str(k): self.structure(v) for k, v in value.items()}
         if isinstance(value, list):
@@ -368,12 +320,12 @@ class Ends:
             return slice(*(self._values(config.get(key)) for key in ("start", "stop", "step")))
         return config.get("value")
 
-    def _ref(self, layer: object, node: object, index: object) -> Ref:
+    def _ref(self, layer: object, node: object, index: object, is_end: bool = False) -> Ref:
         spec = self.specs.get(layer) if isinstance(layer, str) else None
         if spec is None or not isinstance(layer, str) or not isinstance(node, int) or not isinstance(index, int):
             raise self.reader.refuse(f"the model {self.name} refers to {layer!r}, and has no such layer")
         count = self.counts[layer]
-        call = node - self._offset(spec, count, node)
+        call = node - self._offset(spec, count, node, is_end)
         if not 0 <= call < count:
             if count > 1 or node < 0:
                 raise self.reader.refuse(f"call {node} of {layer} is asked for, and it is called {count} times")
@@ -381,16 +333,38 @@ class Ends:
             call = 0
         return Ref(layer, call, index)
 
-    def _offset(self, spec: LayerSpec, count: int, node: int) -> int:
-        """Keras counts the call that made a nested model as its call 0, where the model knew its input then."""
+    def _offset(self, spec: LayerSpec, count: int, node: int, is_end: bool) -> int:
+        """Where a nested model's calls are counted from.
+
+        The call that made it, where the model knew its input then, is call 0 to Keras 2; to Keras 3 it is so in a
+        model's inputs and outputs only, and not for a Sequential.
+        """
         if spec.network is None:
             return 0
         if count == 1:
             if node == 1 and spec.network.sequential:
                 self.reader.repairs.note("nested Sequential with node index 1 read as its first call", spec.name)
             return min(node, 1)
-        counts_from_one = self.keras2 if spec.network.sequential else True
-        return 1 if counts_from_one and node >= 1 else 0
+        if self.keras2:
+            return 0 if spec.name in self.called_zero else 1
+        return 1 if is_end and not spec.network.sequential else 0
+
+
+def _called_zero(values: Iterable[object]) -> set[str]:
+    """The layers whose call 0 any list of Keras 1 or 2 refers to."""
+    found: set[str] = set()
+    level = list(values)
+    while level:
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, (list, tuple)):
+                if len(item) >= 3 and isinstance(item[0], str) and item[1] == 0:
+                    found.add(item[0])
+                below.extend(item)
+            elif isinstance(item, dict):
+                below.extend(item.values())
+        level = below
+    return found
 
 
 def check_shape(source: ModelSource, shape: Sequence[object], name: str) -> list[int | None]:
@@ -405,38 +379,6 @@ def check_shape(source: ModelSource, shape: Sequence[object], name: str) -> list
     if len(sizes) > 8 or total > 1 << 34:
         raise source.refuse(f"{source.path.name}: the layer {name} has the absurd shape {list(shape)!r:.80}")
     return sizes
-
-
-def references(value: object) -> Iterator[Ref]:
-    """Every `Ref` in a structure, in order."""
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from references(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from references(item)
-
-
-def end_names(structure: object) -> list[str]:
-    """Names of a model's inputs or outputs: the keys of a dict, else the layers' names, made unique with _1, _2, …"""
-    if isinstance(structure, dict):
-        names = []
-        for key, value in structure.items():
-            inner = end_names(value) if isinstance(value, (dict, list, tuple)) else [""]
-            names += [key if len(inner) == 1 else f"{key}_{i}" for i in range(len(inner))]
-    else:
-        names = [ref.layer for ref in references(structure)]
-    taken: dict[str, int] = {}
-    unique: list[str] = []
-    for name in names:
-        candidate = name
-        while candidate in unique:
-            taken[name] = taken.get(name, 0) + 1
-            candidate = f"{name}_{taken[name]}"
-        unique.append(candidate)
-    return unique
 
 
 def _input_layer(name: str, shape: Sequence[int | None], dtype: str) -> LayerSpec:

@@ -10,9 +10,10 @@ from typing import Any
 import keras
 
 from pbcompile.errors import ModelError
-from pbcompile.models.architecture import LayerSpec, Network, Ref, check_shape, references
+from pbcompile.models.architecture import check_shape
 from pbcompile.models.legacy import RECURRENT
 from pbcompile.models.loaded import ModelSource
+from pbcompile.models.network import LayerSpec, Network, Ref, references
 from pbcompile.models.repairs import Repairs
 from pbcompile.models.replacements import REPLACEMENTS, ChannelsFirst, StepsLayer
 from pbcompile.models.tensorflow_calls import OPS, FunctionLayer, OpLayer, find_function, parse_node_def

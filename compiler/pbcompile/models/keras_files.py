@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbcompile.models.architecture import LayerSpec, Network, Reader, end_names, references
+from pbcompile.models.architecture import Reader
 from pbcompile.models.custom import custom_objects
 from pbcompile.models.era import Era, era_of
 from pbcompile.models.files import HDF5_MAGIC, Architecture, content_sha256, open_h5, read_architecture
 from pbcompile.models.lambdas import require_lambdas
 from pbcompile.models.loaded import LoadedModel, ModelDescription, ModelSource, ModelTensor
+from pbcompile.models.network import LayerSpec, Network, end_names, references
 from pbcompile.models.preprocessing import recognise_preprocessing
 from pbcompile.models.repairs import Repairs
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pbcompile.errors import ModelError, Problem, SpecError, did_you_mean
-from pbcompile.models.architecture import LayerSpec, Network
 from pbcompile.models.lambda_code import Expr, expression
 from pbcompile.models.loaded import ModelSource
 from pbcompile.models.marshal_reader import Code, UnreadableError, read_code
+from pbcompile.models.network import LayerSpec, Network
 
 MAX_SHOWN = 8
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbcompile.models.architecture import LayerSpec, Network
 from pbcompile.models.files import open_archive, open_h5
 from pbcompile.models.loaded import ModelSource
+from pbcompile.models.network import LayerSpec, Network
 from pbcompile.models.weights import read_array, require_inside
 
 if TYPE_CHECKING:

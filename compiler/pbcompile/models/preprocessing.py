@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pbcompile.errors import ModelError
-from pbcompile.models.architecture import NETWORKS, LayerSpec, Network, Reader, Ref, references
+from pbcompile.models.architecture import NETWORKS, Reader
 from pbcompile.models.era import era_of
 from pbcompile.models.lambda_code import expression
 from pbcompile.models.lambdas import stored_code, stored_name
 from pbcompile.models.loaded import ModelSource, PreprocessingLayer
+from pbcompile.models.network import LayerSpec, Network, Ref, references
 from pbcompile.models.repairs import Repairs
 
 PASSED_OVER = frozenset({"Identity", "ZeroPadding2D", "Permute", "Reshape", "Dropout", "GaussianNoise", "InputLayer",

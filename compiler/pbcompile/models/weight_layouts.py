@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pbcompile.models.architecture import LayerSpec
 from pbcompile.models.era import Era
+from pbcompile.models.network import LayerSpec
 from pbcompile.models.repairs import Repairs
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pbcompile.models.architecture import LayerSpec, Network
 from pbcompile.models.era import Era
 from pbcompile.models.files import open_h5, text_attribute
 from pbcompile.models.loaded import ModelSource
+from pbcompile.models.network import LayerSpec, Network
 from pbcompile.models.repairs import Repairs
 from pbcompile.models.weight_layouts import converted, saved_count, weights_of
 
