@@ -156,7 +156,7 @@ class Resize(Step):
 def near(method: str, like: str, given: TensorType) -> str:
     """How near a resize comes to its library: measured in tests/steps/test_resampling.py."""
     if like == "opencv" and method == "cubic" and not given.is_float:
-        return "opencv cubic: 1 level in at most 0.01 % (Intel IPP inside OpenCV rounds differently by version and CPU)"
+        return "opencv cubic: 1 level in at most 0.01 % of a photo (Intel IPP inside OpenCV differs by version and CPU)"
     if like == "opencv" and given.is_float and method != "nearest":
         return f"opencv {method}: to a few ulp (OpenCV's loops round differently at their edges)"
     return f"exact: {like} {method}"

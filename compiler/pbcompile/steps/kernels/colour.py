@@ -88,12 +88,17 @@ def _with_alpha(x: tf.Tensor, wanted: bool) -> tf.Tensor:
 
 def to_gray(x: tf.Tensor, given: str, like: str) -> tf.Tensor:
     """[N, H, W, 3 or 4] as [N, H, W, 1]: integers on uint8, float32 in the order that OpenCV's builds use."""
-    red, green, blue = (x[..., given.index(channel) : given.index(channel) + 1] for channel in "RGB")
     if x.dtype == tf.uint8:
+        # Sums stay under 2²⁴ with half of the last place, so float32 holds them exactly; the cast cuts them off.
         weights, shift = GRAY_WEIGHTS[like]
-        pairs = zip((red, green, blue), weights, strict=True)
-        red, green, blue = (tf.cast(channel, tf.int32) * weight for channel, weight in pairs)
-        return tf.cast(tf.bitwise.right_shift(red + green + blue + (1 << (shift - 1)), shift), tf.uint8)
+        column = np.zeros((len(given), 1), np.float32)
+        for channel, weight in zip("RGB", weights, strict=True):
+            column[given.index(channel)] = weight / (1 << shift)
+        total = tf.matmul(tf.cast(tf.reshape(x, [-1, len(given)]), tf.float32), column) + 0.5
+        gray = tf.reshape(tf.cast(total, tf.uint8), tf.concat([tf.shape(x)[:3], [1]], 0))
+        gray.set_shape([*x.shape[:3], 1])
+        return gray
+    red, green, blue = (x[..., given.index(channel) : given.index(channel) + 1] for channel in "RGB")
     exact = [tf.cast(tf.constant(weight, tf.float32), tf.float64) for weight in (0.299, 0.587, 0.114)]
     total = tf.cast(green * tf.constant(0.587, tf.float32), tf.float64)
     for channel, weight in ((red, exact[0]), (blue, exact[2])):  # fused multiply-adds, in this order

@@ -180,10 +180,10 @@ def _resample(
 
     is_width_first = True if is_old else _is_width_first(size, target)
     if is_integer and is_fixed(*size, *target):
-        matrices = [
-            banded.dense(*make_values(functools.partial(table, axis), *size, *target), size[axis], target[axis])
-            for axis in (0, 1)
-        ]
+        matrices = []
+        for axis in (0, 1):
+            places, weights = make_values(functools.partial(table, axis), *size, *target)
+            matrices.append(banded.dense(places, weights, size[axis], target[axis]))
         if all(banded.most_taps(matrix) <= banded.MOST_TAPS for matrix in matrices):
             return _by_products(x, matrices, bool(is_width_first))
     first_axis = int(is_width_first) if isinstance(is_width_first, bool) else tf.cast(is_width_first, tf.int32)
