@@ -88,6 +88,10 @@ MODELS: dict[str, Build] = {
     "grouped_as_depthwise": over_image(lambda x: layers.Conv2D(8, 3, groups=4)(x)),
     "dilated": over_image(lambda x: layers.Conv2D(4, 3, dilation_rate=2)(x)),
     "causal": over_image(layers.Reshape((12, 48)), lambda x: layers.Conv1D(3, 3, padding="causal", dilation_rate=2)(x)),
+    "grouped_causal": over_image(
+        layers.Reshape((12, 48)), lambda x: layers.Conv1D(4, 3, groups=4, padding="causal", activation="relu")(x)
+    ),
+    "grouped_3d": over_image(layers.Reshape((6, 6, 4, 4)), lambda x: layers.Conv3D(4, 2, groups=2)(x)),
     "grouped_1d": over_image(layers.Reshape((12, 48)), lambda x: layers.Conv1D(4, 3, groups=2)(x)),
     "transposed": over_image(lambda x: layers.Conv2DTranspose(2, 3, strides=2, output_padding=1)(x)),
     "transposed_same": over_image(lambda x: layers.Conv2DTranspose(2, 4, strides=2, padding="same")(x)),

@@ -173,8 +173,10 @@ class Builder:
         return self.layers[id(spec)]
 
     def _class(self, spec: LayerSpec) -> type[keras.Layer]:
-        if spec.class_name in REPLACEMENTS:
-            return REPLACEMENTS[spec.class_name]
+        is_grouped = spec.class_name in ("Conv1D", "Conv2D", "Conv3D") and spec.config.get("groups", 1) != 1
+        name = f"Grouped{spec.class_name}" if is_grouped else spec.class_name
+        if name in REPLACEMENTS:
+            return REPLACEMENTS[name]
         if spec.class_name in NEVER_BUILT:
             raise self.refuse(f"the layer {spec.name} is a {spec.class_name}: {NEVER_BUILT[spec.class_name]}")
         cls = getattr(keras.layers, spec.class_name, None) or _of_applications(spec.class_name)

@@ -192,6 +192,54 @@ class SReLU(keras.layers.Layer):  # type: ignore[misc]
         return self.t_left + centre + ops.relu(x - right) * self.a_right
 
 
+class _Grouped:
+    """A convolution in groups as one convolution per group, or one depthwise where every channel is a group.
+
+    Keras compiles it by XLA into one op, which TensorFlow 1.15 refuses.
+    """
+
+    groups: int
+    strides: tuple[int, ...]
+    dilation_rate: tuple[int, ...]
+    padding: str
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        kernel = tf.convert_to_tensor(kernel)
+        if kernel.shape.rank == 4 and kernel.shape[2] == 1 and len(set(self.strides)) == 1:
+            depthwise = tf.reshape(kernel, [*kernel.shape[:2], self.groups, kernel.shape[3] // self.groups])
+            strides = [1, *self.strides, 1]
+            rates = self.dilation_rate
+            return tf.nn.depthwise_conv2d(inputs, depthwise, strides, self.padding.upper(), dilations=rates)
+        parts = zip(tf.split(inputs, self.groups, -1), tf.split(kernel, self.groups, -1), strict=True)
+        whole: Any = super()
+        return tf.concat([whole.convolution_op(part, weights) for part, weights in parts], -1)
+
+
+class GroupedConv1D(_Grouped, keras.layers.Conv1D):  # type: ignore[misc]
+    """Conv1D with `groups` above 1, causal or not."""
+
+    def call(self, inputs: Any) -> Any:
+        padding, rate = self.padding, self.dilation_rate[0]
+        if padding == "causal":
+            inputs = tf.pad(inputs, [[0, 0], [rate * (self.kernel_size[0] - 1), 0], [0, 0]])
+            padding = "valid"
+        kernel = tf.convert_to_tensor(self.kernel)
+        parts = zip(tf.split(inputs, self.groups, -1), tf.split(kernel, self.groups, -1), strict=True)
+        made = [ops.conv(x, w, self.strides[0], padding, dilation_rate=rate) for x, w in parts]
+        outputs = tf.concat(made, -1)
+        if self.use_bias:
+            outputs = outputs + self.bias
+        return self.activation(outputs) if self.activation is not None else outputs
+
+
+class GroupedConv2D(_Grouped, keras.layers.Conv2D):  # type: ignore[misc]
+    """Conv2D with `groups` above 1."""
+
+
+class GroupedConv3D(_Grouped, keras.layers.Conv3D):  # type: ignore[misc]
+    """Conv3D with `groups` above 1."""
+
+
 class LocallyConnected(keras.layers.Layer):  # type: ignore[misc]
     """LocallyConnected1D and 2D (Keras 1.0 to 2.15): a convolution with its own kernel at every position.
 
@@ -323,6 +371,9 @@ class ChannelsFirst(keras.layers.Layer):  # type: ignore[misc]
 
 REPLACEMENTS: Mapping[str, type[keras.layers.Layer]] = {
     "TimeDistributed": TimeDistributed,
+    "GroupedConv1D": GroupedConv1D,
+    "GroupedConv2D": GroupedConv2D,
+    "GroupedConv3D": GroupedConv3D,
     "ThresholdedReLU": ThresholdedReLU,
     "SampleNormalization": SampleNormalization,
     "BatchStatisticsNormalization": BatchStatisticsNormalization,
