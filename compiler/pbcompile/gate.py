@@ -33,7 +33,8 @@ def run_gate(
     feeds = [sample.feeds for sample in samples]
     final = {tap.input: tap.node for tap in plan.spec.taps}
     with tempfile.TemporaryDirectory() as folder:
-        head = write_head(plan.spec, made.frozen, Path(folder, "preprocess.pb"))
+        head = Path(folder, "preprocess.pb")
+        head.write_bytes(made.head)
         if artifact is None:
             artifact = Path(folder, "artifact.pb")
             artifact.write_bytes(made.data)
@@ -53,15 +54,24 @@ def run_gate(
         return _with_cause(made, report, samples, expected, outputs, artifact)
 
 
-def write_head(spec: Spec, frozen: Any, path: Path) -> Path:
-    """The preprocessing alone, with a tap after each step, as its own graph file.
+def head_of(spec: Spec, frozen: Any) -> bytes:
+    """The preprocessing alone, with a tap after each step, as the bytes of its own graph file.
 
-    frozen: a frozen GraphDef with the spec's taps among its nodes.
+    frozen: a frozen GraphDef with the spec's taps among its nodes; its weights are not copied.
     """
-    head = Graph.from_graph_def(frozen, [item.name for item in spec.inputs], [tap.node for tap in spec.taps])
+    names = [item.name for item in spec.inputs]
+    taps = [tap.node for tap in spec.taps]
+    nodes = {node.name: node for node in frozen.node}
+    needed, pending = set(names), list(taps)
+    while pending:
+        name = pending.pop()
+        if name not in needed:
+            needed.add(name)
+            pending += [tensor.lstrip("^").partition(":")[0] for tensor in nodes[name].input]
+    part = type(frozen)(versions=frozen.versions, node=[node for node in frozen.node if node.name in needed])
+    head = Graph.from_graph_def(part, names, taps)
     optimize(head, "none")
-    path.write_bytes(serialize(portable_graph_def(head)))
-    return path
+    return serialize(portable_graph_def(head))
 
 
 def _with_step(plan: Plan, report: VerifyReport, samples: Sequence[Sample], worker: Worker, head: Path) -> VerifyReport:

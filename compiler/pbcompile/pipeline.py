@@ -9,7 +9,7 @@ from pbcompile.advice import find_warnings
 from pbcompile.artifact import add_contract, make_contract, require_folder, sha256_of, write_atomically
 from pbcompile.errors import ParityError
 from pbcompile.freeze import freeze
-from pbcompile.gate import run_gate
+from pbcompile.gate import head_of, run_gate
 from pbcompile.graft import graft
 from pbcompile.graph import Graph, portable_graph_def, serialize
 from pbcompile.models import load_model
@@ -58,14 +58,17 @@ def build(spec: Spec, stages: Stages) -> Compiled:
     with stages("trace and freeze"):
         inputs, outputs = [item.name for item in spec.inputs], list(plan.output_types)
         frozen = freeze(graft(plan, model), inputs, [*outputs, *(tap.node for tap in plan.spec.taps)])
+        head = head_of(spec, frozen)
     with stages("optimize"):
         graph = Graph.from_graph_def(frozen, inputs, outputs)
+        del frozen  # each of these is as large as the model
         report = optimize(graph, spec.level)
         graph_def = portable_graph_def(graph)
+        del graph
         tolerance = derived_tolerance(graph_def)
         add_contract(graph_def, make_contract(plan, model, report, tolerance))
     warnings = tuple(spec.text.locate(problem) for problem in find_warnings(plan, model))
-    return Compiled(plan, model, frozen, report, warnings, tolerance, serialize(graph_def))
+    return Compiled(plan, model, head, report, warnings, tolerance, serialize(graph_def))
 
 
 def verify_spec(

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from pbcompile.errors import Problem, SpecError
 from pbcompile.freeze import freeze
-from pbcompile.gate import write_head
+from pbcompile.gate import head_of
 from pbcompile.graft import graft_preprocessing
 from pbcompile.reference.program import stages_reference
 from pbcompile.samples import feed_from_files, make_samples
@@ -77,7 +77,8 @@ def _run_graph(spec: Spec, item: InputSpec, feeds: dict[str, Any]) -> list[Array
     inputs = [other.name for other in spec.inputs]
     frozen = freeze(graft_preprocessing(spec), inputs, [tap.node for tap in taps])
     with tempfile.TemporaryDirectory() as folder:
-        head = Artifact(write_head(spec, frozen, Path(folder, "steps.pb")), inputs)
+        Path(folder, "steps.pb").write_bytes(head_of(spec, frozen))
+        head = Artifact(Path(folder, "steps.pb"), inputs)
         wanted = [tap.node for tap in taps if tap.input == item.name]
         got = head.run(feeds, wanted)
         head.close()

@@ -19,7 +19,7 @@ from pbcompile.verify import VerifyReport
 class Compiled:
     """An artifact that is not yet proven or written.
 
-    frozen:    the GraphDef as it was frozen, with the plan's taps among its outputs.
+    head:      the bytes of the preprocessing alone, as a graph with the spec's taps as its outputs.
     warnings:  what compiles and is probably not meant.
     tolerance: the derived relative tolerance of its float outputs.
     data:      the bytes of the `.pb`.
@@ -27,7 +27,7 @@ class Compiled:
 
     plan: Plan
     model: LoadedModel
-    frozen: Any
+    head: bytes
     report: CompileReport
     warnings: tuple[Problem, ...]
     tolerance: float

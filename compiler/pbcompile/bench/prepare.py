@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import tensorflow as tf
+
 from pbcompile.artifact import read_artifact
 from pbcompile.bench.contender import Contender, Network, NetworkEnd, why_missing
 from pbcompile.bench.peers import SUFFIX
@@ -30,7 +32,9 @@ def preprocess_contender(made: Compiled, base: Contender, folder: Path) -> Conte
     # With several encoded inputs the part would have to end at all of them; then there is none.
     parts = {"decode": decoded[encoded[0]]} if len(encoded) == 1 else {}
     graph = Graph.from_graph_def(
-        made.frozen, [item.name for item in spec.inputs], list(dict.fromkeys([*final.values(), *parts.values()]))
+        tf.compat.v1.GraphDef.FromString(made.head),
+        [item.name for item in spec.inputs],
+        list(dict.fromkeys([*final.values(), *parts.values()])),
     )
     optimize(graph, spec.level)
     path.write_bytes(serialize(portable_graph_def(graph)))
