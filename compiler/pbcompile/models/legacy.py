@@ -143,6 +143,10 @@ def modernise(
     if modern_class in WITH_DATA_FORMAT and config.get("data_format") is None:
         config["data_format"] = "channels_last" if modern_class == "Flatten" else era.data_format
     if modern_class in RECURRENT:
+        if plain.startswith("CuDNN"):
+            config.update(recurrent_activation="sigmoid", activation="tanh")
+            if modern_class == "GRU":
+                config["reset_after"] = True
         _recurrent(modern_class, config, era, repairs, name)
     _activations(config, era, repairs, name)
     words: tuple[str, ...] = ("layer", "backward_layer", "cell", "cells", "layers")
