@@ -166,8 +166,8 @@ off by:      the largest difference of a probability from the first line's"""
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compile the digit reader and measure it against the usual ways.")
     parser.add_argument("--time", choices=list(TIMED), help="time one program in this process and print JSON")
-    parser.add_argument("--seconds", type=float, default=1.0, help="how long to time each program in each round")
-    parser.add_argument("--rounds", type=int, default=3, help="how often to time each program")
+    parser.add_argument("--seconds", type=float, default=1.5, help="how long to time each program in each round")
+    parser.add_argument("--rounds", type=int, default=2, help="how often to time each program")
     arguments = parser.parse_args()
     if arguments.time:
         import_tensorflow()
