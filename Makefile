@@ -6,7 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-PYTEST_FLAGS ?=
+PYTEST_FLAGS ?= -n 2 --dist loadfile
 
 # The first interpreter that TensorFlow has wheels for and that can make an environment.
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13 python3.10 python; do \
