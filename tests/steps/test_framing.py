@@ -8,9 +8,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from pbcompile.errors import SpecError
+from pbcompile.reference import REFERENCE as ALL
 from pbcompile.reference.framing import REFERENCE
 from pbcompile.reference.resampling import IS_PILLOW_13
 from pbcompile.steps.framing import Fit, Letterbox
+from pbcompile.steps.geometry import Crop, Flip, Pad
+from pbcompile.steps.resampling import Resize
 from pbcompile.tensor_type import TensorType
 from tests.steps.differential import CONTENTS, Differential, picture
 
@@ -78,3 +81,29 @@ def test_what_is_wrong(step: Fit | Letterbox, message: str) -> None:
 def test_an_enlarged_image_fills_its_frame() -> None:
     x = np.full((1, 10, 10, 3), 7, np.uint8)
     assert (differential.emitted(Letterbox(size=(64, 64), method="linear", like="opencv"), x, is_open=True) == 7).all()
+
+
+def test_steps_after_one_another_keep_the_channels_in_sight() -> None:
+    """A pad or crop of open size once hid the number of channels from the resize behind it."""
+    import tensorflow as tf
+
+    given = TensorType("uint8", (None, None, None, 3), "NHWC", "RGB", (0, 255))
+    chain = [
+        Pad(size=(50, 60)),
+        Crop(top=1),
+        Resize(size=(20, 30), method="linear", like="opencv"),
+        Flip(axis="vertical"),
+    ]
+
+    @tf.function(input_signature=[tf.TensorSpec(given.shape, tf.uint8)])
+    def run(x: tf.Tensor) -> tf.Tensor:
+        at = given
+        for step in chain:
+            x, at = step.emit(x, at), step.check(at)
+        return x
+
+    x = picture("noise", (1, 41, 33, 3))
+    want, at = x, given
+    for step in chain:
+        want, at = ALL[type(step)](step, want, at), step.check(at)
+    np.testing.assert_array_equal(run(x), want)

@@ -16,15 +16,20 @@ def crop(x: tf.Tensor, top: Extent, left: Extent, height: Extent, width: Extent)
     `Slice`, not `StridedSlice`: it refuses a rectangle outside of the image instead of giving less.
     """
     # To Slice −1 means "all there is"; −2 is an error that names the axis.
-    height, width = (n if is_fixed(n) else tf.where(n > 0, n, -2) for n in (height, width))
-    return tf.slice(x, tf.stack([0, top, left, 0]), tf.stack([-1, height, width, -1]))
+    extents = [n if is_fixed(n) else tf.where(n > 0, n, -2) for n in (height, width)]
+    part = tf.slice(x, tf.stack([0, top, left, 0]), tf.stack([-1, *extents, -1]))
+    part.set_shape([x.shape[0], *(n if is_fixed(n) else None for n in (height, width)), x.shape[3]])
+    return part
 
 
 def pad_constant(x: tf.Tensor, borders: Sequence[tuple[Extent, Extent]], values: Sequence[float]) -> tf.Tensor:
     """[N, H, W, C] with (before, after) rows and columns filled with one number or one per channel."""
     paddings = _paddings(borders)
     if len(set(values)) == 1:
-        return tf.pad(x, paddings, constant_values=tf.constant(np.asarray(values[0], x.dtype.as_numpy_dtype)))
+        fill = tf.constant(np.asarray(values[0], x.dtype.as_numpy_dtype))
+        padded = tf.pad(x, paddings, constant_values=fill)
+        padded.set_shape([x.shape[0], None, None, x.shape[3]])
+        return padded
     # PadV2 fills with one number only: several are laid around the image as blocks.
     fill = tf.constant(np.asarray(values, x.dtype.as_numpy_dtype))
     for axis, (before, after) in enumerate(borders, start=1):

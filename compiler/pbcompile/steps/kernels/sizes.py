@@ -16,6 +16,7 @@ Extent = Any
 
 def image_size(x: tf.Tensor, given: TensorType) -> tuple[Extent, Extent]:
     """Height and width of the [N, H, W, C] image `x`, each an int where `given` knows it."""
+    x.set_shape(given.shape)  # what the type rules know and TensorFlow may have lost
     height, width = given.size
     if height is not None and width is not None:
         return height, width
