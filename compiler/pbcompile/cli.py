@@ -201,7 +201,7 @@ def bench_command(
     from pbcompile.spec import load_spec
 
     loaded = load_spec(spec)
-    check_spec(loaded)
+    check_spec(loaded, needs_model=True)
     with _progress("measuring") as progress:
         progress("start TensorFlow", 0, 1)
         import_tensorflow()
