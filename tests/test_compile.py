@@ -221,6 +221,33 @@ def test_the_gate_says_who_answered_for_the_original(convnet, suffix, who) -> No
     assert report.original.startswith(who)
 
 
+def test_an_output_that_is_a_small_difference_of_large_sums_passes(tmp_path) -> None:
+    """A regression near zero: float32 cannot give it to a tolerance relative to itself, whatever the order of sums."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(6)
+    image = keras.Input((8, 8, 3))
+    x = layers.Flatten()(layers.Conv2D(16, 3, activation="relu")(image))
+    angle = layers.Dense(1, name="angle")
+    model = keras.Model(image, angle(x))
+    photo = natural_batch(1, 8)
+    cv2.imwrite(str(tmp_path / "photo.png"), photo[0][..., ::-1])
+    angle.bias.assign(-model(photo.astype("float32")).numpy()[0])  # the answer on this photo is zero but for rounding
+    model.save(tmp_path / "net.keras")
+    spec = write(
+        tmp_path / "spec.json",
+        model="net.keras",
+        inputs={
+            "image": {"channels": "RGB", "shape": [None, 8, 8, 3], "preprocess": [{"op": "rescale", "scale": 1.0}]}
+        },
+        verify={"images": "photo.png"},
+    )
+    report = pbcompile.compile_spec(spec).verify
+    assert report is not None
+    assert report.passed
+
+
 def test_two_inputs_of_different_kinds(tmp_path) -> None:
     import keras
     from keras import layers

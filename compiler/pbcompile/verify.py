@@ -7,13 +7,17 @@ linear layers the squares add up.  Two programs that sum in different orders may
     tolerance = 4 · eps · sqrt(K_1 + K_2 + … + K_n)     relative to the largest value of that output in that sample,
 
 with K_i the terms of the layers on the heaviest path and eps = 2^-23.  4 covers both programs and the tail.
+
+Where numbers cancel on their way, that is too strict: a steering angle near zero is the difference of two large sums.
+Then the original is asked how far it moves itself when its input moves by one eps, with random signs; a program that
+rounds in another order may differ by some such moves (backward error: Higham, 1.5), and 16 of them are allowed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +34,7 @@ from pbcompile.tensor_type import TensorType
 
 Array = npt.NDArray[Any]
 EPSILON = 2.0**-23
+MOVES = 16
 NEGLIGIBLE_LEVEL = 1e-3
 """Differences below a thousandth of a grey level are float rounding, not other pixels."""
 
@@ -92,11 +97,15 @@ class VerifyReport:
 
 @dataclass(frozen=True)
 class Expected:
-    """The unfused program's answer for one sample."""
+    """The unfused program's answer for one sample.
+
+    floor: difference that is always allowed, by the name of an output of the spec or of the model.
+    """
 
     preprocessed: Mapping[str, Array]
     model: Mapping[str, Array]
     outputs: Mapping[str, Array]
+    floor: Mapping[str, float] = field(default_factory=dict)
 
 
 def reference_answers(
@@ -109,15 +118,40 @@ def reference_answers(
     answers = []
     for sample in samples:
         ready = {item.name: _preprocess(item, sample) for item in plan.spec.inputs}
-        given = predict(
-            {name: ready[item.name].astype(plan.targets[item.name].dtype) for name, item in plan.feeds.items()}
-        )
-        outputs: dict[str, Array] = {}
-        for output in plan.outputs:
-            outputs |= postprocess_reference(output.spec, output.types, given[output.source])
-        answers.append(Expected(ready, given, outputs))
+        answers.append(_answer(plan, predict, ready))
         advance()
     return answers
+
+
+def _answer(plan: Plan, predict: Predict, ready: Mapping[str, Array]) -> Expected:
+    given = predict({name: ready[item.name].astype(plan.targets[item.name].dtype) for name, item in plan.feeds.items()})
+    outputs: dict[str, Array] = {}
+    for output in plan.outputs:
+        outputs |= postprocess_reference(output.spec, output.types, given[output.source])
+    return Expected(ready, given, outputs)
+
+
+def with_floors(plan: Plan, predict: Predict, expected: Sequence[Expected]) -> list[Expected]:
+    """The same answers with what is allowed because the original itself moves: see the head of this file."""
+    generator = np.random.default_rng(plan.spec.verify.seed)
+    found = []
+    for answer in expected:
+        moved = {
+            name: x * (1 + np.float32(EPSILON) * generator.choice([-1, 1], x.shape).astype(x.dtype))
+            if x.dtype.kind == "f"
+            else x
+            for name, x in answer.preprocessed.items()
+        }
+        other = _answer(plan, predict, moved)
+        pairs = [(answer.model, other.model), (answer.outputs, other.outputs)]
+        floor = {
+            name: MOVES * float(np.max(np.abs(value.astype(np.float64) - after[name]), initial=0.0))
+            for before, after in pairs
+            for name, value in before.items()
+            if value.dtype.kind == "f" and np.isfinite(value).all()
+        }
+        found.append(replace(answer, floor=floor))
+    return found
 
 
 def _preprocess(item: InputSpec, sample: Sample) -> Array:
@@ -180,7 +214,8 @@ def compare(
                 (wanted.outputs[name], got[name], wanted.model[output.source])
                 for wanted, got in zip(expected, outputs, strict=True)
             ]
-            results[name] = parity_of = _Comparison(plan, output, name, tolerance).run(triples, names)
+            comparison = _Comparison(plan, output, name, tolerance, [answer.floor for answer in expected])
+            results[name] = parity_of = comparison.run(triples, names)
             found = _judge(plan, output, name, parity_of)
             if found:
                 problems.append(found)
@@ -219,8 +254,11 @@ def _compare_pixels(kind: str, given: TensorType, pairs: Sequence[tuple[Array, A
 class _Comparison:
     """Compares one public output over all samples."""
 
-    def __init__(self, plan: Plan, output: PlannedOutput, name: str, tolerance: float) -> None:
+    def __init__(
+        self, plan: Plan, output: PlannedOutput, name: str, tolerance: float, floors: Sequence[Mapping[str, float]]
+    ) -> None:
         verify = plan.spec.verify
+        self.floors = [(floor.get(name, 0.0), floor.get(output.source, 0.0)) for floor in floors]
         self.output, self.name = output, name
         self.rtol = tolerance if verify.rtol is None else verify.rtol
         self.atol = verify.atol
@@ -229,8 +267,8 @@ class _Comparison:
     def run(self, triples: Sequence[tuple[Array, Array, Array]], names: Sequence[str]) -> OutputParity:
         """Each triple is (expected, got, what the model gave) for the sample of that name."""
         excess, worst = 0.0, ""
-        for (wanted, got, raw), name in zip(triples, names, strict=True):
-            amount, where = self._excess(wanted, got, raw)
+        for (wanted, got, raw), name, floors in zip(triples, names, self.floors, strict=True):
+            amount, where = self._excess(wanted, got, raw, floors)
             if not amount <= excess:
                 excess, worst = amount, f"on {name}, {where}"
         wanted0 = triples[0][0]
@@ -241,7 +279,7 @@ class _Comparison:
         norm = float(np.linalg.norm(a) * np.linalg.norm(b))
         top1 = None
         if wanted0.ndim == 2 and wanted0.shape[1] > 1:
-            same = [self._same_class(w, g) for w, g, _ in triples]
+            same = [self._same_class(w, g, f) for (w, g, _), (f, _) in zip(triples, self.floors, strict=True)]
             top1 = float(np.mean(np.concatenate(same)))
         return OutputParity(
             max_abs=float(np.max(np.abs(a - b), initial=0.0)),
@@ -252,15 +290,16 @@ class _Comparison:
             worst=worst,
         )
 
-    def _allowed(self, wanted: Array) -> Array:
+    def _allowed(self, wanted: Array, floor: float) -> Array:
         """The tolerance of each element: relative to the largest value of the sample unless the spec says its own."""
         size = np.abs(wanted.astype(np.float64))
         if self.explicit:
             return (self.atol or 0.0) + self.rtol * size
         finite = size[np.isfinite(size)]
-        return np.full(wanted.shape, self.rtol * float(finite.max(initial=0.0)) + np.finfo(np.float32).tiny)
+        relative = self.rtol * float(finite.max(initial=0.0)) + np.finfo(np.float32).tiny
+        return np.full(wanted.shape, max(relative, floor))
 
-    def _excess(self, wanted: Array, got: Array, raw: Array) -> tuple[float, str]:
+    def _excess(self, wanted: Array, got: Array, raw: Array, floors: tuple[float, float]) -> tuple[float, str]:
         """The largest difference over its tolerance, and where."""
         if wanted.shape != got.shape:
             return math.inf, f"the shape is {list(got.shape)} for {list(wanted.shape)}"
@@ -268,7 +307,7 @@ class _Comparison:
             difference = np.abs(wanted.astype(np.float64) - got.astype(np.float64))
             difference[(wanted == got) | ((wanted != wanted) & (got != got))] = 0.0  # equal infinities, NaN on both
             with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = difference / self._allowed(wanted)
+                ratio = difference / self._allowed(wanted, floors[0])
             ratio[difference == 0] = 0.0  # also where nothing is allowed
             ratio[np.isnan(ratio)] = math.inf
             if not ratio.size:
@@ -279,11 +318,11 @@ class _Comparison:
         differing = int(np.sum(wanted != got))
         if not differing:
             return 0.0, ""
-        if self._is_near_tie(wanted, got, raw):
+        if self._is_near_tie(wanted, got, raw, floors[1]):
             return 1.0, f"{differing} values decided a near tie the other way"
         return math.inf, f"{differing} of {wanted.size} values differ"
 
-    def _is_near_tie(self, wanted: Array, got: Array, raw: Array) -> bool:
+    def _is_near_tie(self, wanted: Array, got: Array, raw: Array, floor: float) -> bool:
         """Whether other indices name scores that are the same within tolerance: float noise may decide those."""
         steps = self.output.spec.postprocess
         if len(steps) != 1 or raw.ndim != 2:
@@ -302,13 +341,13 @@ class _Comparison:
             return False
         rows = np.arange(len(raw))[:, None]
         gap = np.abs(raw[rows, wanted].astype(np.float64) - raw[rows, got])
-        return bool(np.all(gap <= self._allowed(raw)[rows, wanted]))
+        return bool(np.all(gap <= self._allowed(raw, floor)[rows, wanted]))
 
-    def _same_class(self, wanted: Array, got: Array) -> Array:
+    def _same_class(self, wanted: Array, got: Array, floor: float) -> Array:
         rows = np.arange(len(wanted))
         chosen = np.argmax(got, axis=1)
         gap = wanted.max(axis=1).astype(np.float64) - wanted[rows, chosen]
-        return gap <= self._allowed(wanted).reshape(len(wanted), -1)[:, 0]  # type: ignore[no-any-return]
+        return gap <= self._allowed(wanted, floor).reshape(len(wanted), -1)[:, 0]  # type: ignore[no-any-return]
 
 
 def derived_tolerance(graph_def: Any) -> float:
