@@ -221,9 +221,7 @@ class Reader:
             if ends.keras2:
                 self.repairs.note("list with one output inside a nested model read as that output", name)
             outputs = outputs[0]
-        return Network(
-            name, False, tuple(specs.values()), calls, inputs, outputs, config.get("trainable") is not False
-        )
+        return Network(name, False, tuple(specs.values()), calls, inputs, outputs, config.get("trainable") is not False)
 
 
 class Ends:

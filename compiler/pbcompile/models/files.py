@@ -46,7 +46,7 @@ class Architecture:
 
 
 def kind_of(source: ModelSource) -> str:
-    """"h5", "keras", "json" or "saved_model", by content; raises SpecError or ModelError for anything else."""
+    """ "h5", "keras", "json" or "saved_model", by content; raises SpecError or ModelError for anything else."""
     path = source.path
     if path.is_dir():
         return _kind_of_directory(source)
@@ -293,8 +293,10 @@ def _hdf5_with_user_block(path: Path) -> bool:
 
 def _looks_like_graph_def(head: bytes) -> bool:
     """Field 1 (node) with a length, then field 1 (name) of a NodeDef: how every GraphDef starts."""
-    return head[:1] == b"\x0a" and b"\x12" in head[2:80] and any(
-        op in head for op in (b"Placeholder", b"Const", b"Identity")
+    return (
+        head[:1] == b"\x0a"
+        and b"\x12" in head[2:80]
+        and any(op in head for op in (b"Placeholder", b"Const", b"Identity"))
     )
 
 

@@ -111,9 +111,7 @@ def _from_keras1(spec: LayerSpec, made: list[Array], shapes: Sequence[tuple[int,
     return made
 
 
-def _from_cudnn(
-    spec: LayerSpec, made: list[Array], shapes: Sequence[tuple[int, ...]], repairs: Repairs
-) -> list[Array]:
+def _from_cudnn(spec: LayerSpec, made: list[Array], shapes: Sequence[tuple[int, ...]], repairs: Repairs) -> list[Array]:
     """CuDNNLSTM and CuDNNGRU store each gate transposed, and two biases."""
     gates = 4 if spec.class_name == "LSTM" else 3
     units = made[1].shape[0] if len(made) == 3 else 0

@@ -29,7 +29,7 @@ def _frame(image: np.ndarray, channels: str) -> np.ndarray:
     planar = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
     luma, chroma = planar[:height], planar[height:].reshape(2, height // 2, width // 2)
     if channels == "I420":
-        return planar[..., np.newaxis]
+        return np.asarray(planar[..., np.newaxis])
     if channels == "YUYV":
         chroma = chroma.repeat(2, axis=1)
         pairs = np.stack([luma[:, ::2], chroma[0], luma[:, 1::2], chroma[1]], axis=2)
