@@ -26,7 +26,7 @@ import tensorflow as tf
 from pbcompile.control_edges import ground
 from pbcompile.errors import ModelError, Problem
 from pbcompile.graph import registry
-from pbcompile.variables import captured_arrays, changed_variables
+from pbcompile.variables import CHANGED_HINT, captured_arrays, changed_variables
 
 RESOURCE = tf.resource.as_datatype_enum
 READS = frozenset({"ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape"})
@@ -220,7 +220,7 @@ class _Lowering:
         variable = inputs[0].tensor
         if variable in self.changed:
             message = f'"{name}" reads a variable that the model changes while it runs, so it cannot be frozen'
-            raise ModelError(Problem("model-stateful", message, "/model"))
+            raise ModelError(Problem("model-stateful", message, "/model", CHANGED_HINT))
         if variable not in self.constants:
             self.constants[variable] = self._array(name, self.arrays[variable])
         held = self.constants[variable]

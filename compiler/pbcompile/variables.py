@@ -18,6 +18,11 @@ CHANGES = (
 )
 """Beginnings of the names of ops that change a variable."""
 
+CHANGED_HINT = (
+    "where this is a seed, the signature answers at random: Keras 3's model.export leaves RandomFlip and its like on; "
+    "compile the .keras file instead"
+)
+
 
 def captured_arrays(function: Any) -> tuple[dict[str, Any], list[str]]:
     """What the placeholders of a concrete function's captures stand for: arrays by node name, and the arguments' names.
