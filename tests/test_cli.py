@@ -264,8 +264,14 @@ def test_ctrl_c_ends_cleanly_and_leaves_nothing(small) -> None:
     import time
 
     (small / "stopped.pb").write_bytes(b"earlier")
+    # A shell's background jobs ignore Ctrl-C, and so would their children: the process in between undoes that.
+    undo = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
+    )
     command = [sys.executable, "-m", "pbcompile.cli", "spec.json", "-o", "stopped.pb"]
-    process = subprocess.Popen(command, cwd=small, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", undo, *command], cwd=small, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stderr is not None
     seen = [process.stderr.readline() for _ in range(2)]  # until TensorFlow runs and the spec is read
     assert seen[1].startswith("read:"), seen
