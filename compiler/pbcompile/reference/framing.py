@@ -34,7 +34,7 @@ def fit(step: Fit, x: np.ndarray, given: TensorType) -> np.ndarray:
     height, width = x.shape[1:3]
     if step.like != "opencv":
         if (step.like == "pillow") != IS_PILLOW_13 and step.method != "nearest":
-            raise NotImplementedError("ImageOps.fit in the order of another Pillow")
+            raise ValueError("ImageOps.fit in the other order needs another Pillow than the installed one")
         size = (step.size[1], step.size[0])
         return np.stack(
             [by_pillow(image, lambda picture: ImageOps.fit(picture, size, PILLOW_METHODS[step.method])) for image in x]
@@ -78,7 +78,7 @@ def _per_channel(step: Letterbox, image: np.ndarray) -> tuple[float, ...]:
 
 def _letterbox_pillow(step: Letterbox, image: np.ndarray) -> np.ndarray:
     if (step.like == "pillow") != IS_PILLOW_13 and step.method != "nearest":
-        raise NotImplementedError("ImageOps.pad in the order of another Pillow")
+        raise ValueError("ImageOps.pad in the other order needs another Pillow than the installed one")
     fills = _per_channel(step, image)
     color: Any = tuple(int(fill) for fill in fills) if image.shape[2] > 1 and image.dtype == np.uint8 else fills[0]
     centering = (0.5, 0.5) if step.align == "center" else (0.0, 0.0)
