@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
 from pbcompile.errors import Problem, SpecError
 from pbcompile.steps.base import NUMBERS, Schema, Step, as_numbers
 from pbcompile.tensor_type import TensorType
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import tensorflow as tf
     from typing_extensions import Self
 
@@ -23,6 +22,8 @@ Range = tuple[float, float] | None
 
 def along_channels(values: tuple[float, ...], given: TensorType, dtype: str = "float32") -> npt.NDArray[Any]:
     """`values` as an array that broadcasts along the channel axis of `given`."""
+    import numpy as np  # late, here as below: `check` and `--help` need none of it
+
     array = np.asarray(values, dtype)
     if array.size == 1:
         return array.reshape(())
@@ -131,6 +132,8 @@ class SubtractMean(Step):
 
 
 def _read_npy(path: Path, pointer: str) -> npt.NDArray[np.float32]:
+    import numpy as np
+
     try:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError:

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from pbcompile.steps.base import NUMBER, Schema, Step
 from pbcompile.tensor_type import INTEGER_RANGE, TensorType
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
 
 DTYPES = ("uint8", "uint16", "int8", "int32", "int64", "float16", "float32", "float64")
@@ -48,6 +47,7 @@ class Cast(Step):
         The clamp's upper end is the largest value of the source dtype that the target holds: 2**31 - 1 itself is no
         float32, and casting 2**31 would wrap.
         """
+        import numpy as np
         import tensorflow as tf
 
         target = np.dtype(self.dtype)
@@ -66,6 +66,8 @@ class Cast(Step):
 
 def _representable(low: int, high: int, source: np.dtype[Any]) -> tuple[Any, Any]:
     """The ends of [low, high] moved inwards to values that the dtype `source` can hold."""
+    import numpy as np
+
     if source.kind in "iu":
         own = np.iinfo(source)
         return max(low, own.min), min(high, own.max)
