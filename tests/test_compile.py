@@ -53,6 +53,7 @@ INPUTS = {
     "jpeg": {"kind": "encoded", "channels": "RGB"},
     "jpeg_upright": {"kind": "encoded", "channels": "BGR", "exif": "ignore"},
     "jpeg_vector": {"kind": "encoded", "channels": "RGB", "shape": [None]},
+    "jpeg_of_pillow": {"kind": "encoded", "channels": "RGB", "like": "pillow"},
 }
 
 

@@ -87,7 +87,7 @@ def _decoded(contents: tf.Tensor, item: InputSpec) -> list[tf.Tensor]:
 
     def decode_one(content: tf.Tensor) -> tf.Tensor:
         with tf.name_scope(f"{item.name}/decode/"):
-            return decode(content, item.channels, item.exif)
+            return decode(content, item.channels, item.exif, item.like)
 
     if not item.is_vector:
         return _steps(decode_one(contents), item, 0, len(item.preprocess), item.entry)

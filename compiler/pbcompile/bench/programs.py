@@ -72,7 +72,7 @@ class Unfused(Program):
 
         def decode_all(feeds: Feeds) -> object:
             return [
-                decode(content, item.channels, item.exif)
+                decode(content, item.channels, item.exif, item.like)
                 for item in encoded
                 for content in (feeds[item.name] if item.is_vector else [feeds[item.name]])
             ]

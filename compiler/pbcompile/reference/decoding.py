@@ -1,4 +1,4 @@
-"""Image files read by OpenCV."""
+"""Image files read by OpenCV and Pillow."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 
-def decode(contents: bytes, channels: str, exif: str = "apply") -> np.ndarray:
-    """uint8 [1, H, W, C] of an image file by `cv2.imdecode`; ValueError where OpenCV finds no image.
+def decode(contents: bytes, channels: str, exif: str = "apply", like: str = "opencv") -> np.ndarray:
+    """uint8 [1, H, W, C] of an image file by `cv2.imdecode` or `PIL.Image.open`; ValueError for what is no image.
 
-    `exif="ignore"` is the flag IMREAD_IGNORE_ORIENTATION.
+    `exif="ignore"` is the flag IMREAD_IGNORE_ORIENTATION; "apply" after Pillow is `ImageOps.exif_transpose`.
     """
+    if like == "pillow":
+        return _decode_by_pillow(contents, channels, exif)
     flag = cv2.IMREAD_GRAYSCALE if channels == "GRAY" else cv2.IMREAD_COLOR
     if exif == "ignore":
         flag |= cv2.IMREAD_IGNORE_ORIENTATION
@@ -23,6 +25,19 @@ def decode(contents: bytes, channels: str, exif: str = "apply") -> np.ndarray:
     if channels == "GRAY":
         return image[np.newaxis, :, :, np.newaxis]
     return np.ascontiguousarray(image[np.newaxis, :, :, ::-1] if channels == "RGB" else image[np.newaxis])
+
+
+def _decode_by_pillow(contents: bytes, channels: str, exif: str) -> np.ndarray:
+    try:
+        picture: Image.Image = Image.open(io.BytesIO(contents))
+        if exif == "apply":
+            picture = ImageOps.exif_transpose(picture)
+        image = np.asarray(picture.convert("L" if channels == "GRAY" else "RGB"))
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"Pillow finds no image in these bytes: {error}") from None
+    if channels == "GRAY":
+        return image[np.newaxis, :, :, np.newaxis]
+    return np.ascontiguousarray(image[np.newaxis, :, :, :: -1 if channels == "BGR" else 1])
 
 
 def decode_by_tensorflow(contents: bytes, channels: str, *, accurate: bool, turn: bool) -> np.ndarray:

@@ -32,7 +32,7 @@ def stages_reference(item: InputSpec, fed: Any) -> list[Array]:
     """
     if item.kind == "encoded":
         contents = list(fed) if item.is_vector else [fed]
-        each = [_steps(item, decode(content, item.channels, item.exif)) for content in contents]
+        each = [_steps(item, decode(content, item.channels, item.exif, item.like)) for content in contents]
         return [np.concatenate([stages[index] for stages in each]) for index in range(item.first_batched, len(each[0]))]
     x = np.asarray(fed)
     if item.kind == "pixels":

@@ -138,7 +138,8 @@ class _Builder:
             fed=fed,
             entry=entry,
             channels=value.get("channels", ""),
-            exif=value.get("exif", "apply"),
+            exif=value.get("exif", "ignore" if value.get("like") == "pillow" else "apply"),
+            like=value.get("like", "opencv"),
             feeds=value.get("feeds"),
             preprocess=steps,
             types=tuple(types),
@@ -169,7 +170,7 @@ def _refuse(value: Mapping[str, Any], kind: str, keys: tuple[str, ...], pointer:
 
 def _pixels(value: Mapping[str, Any], pointer: str) -> tuple[TensorType, TensorType]:
     """Types of a fed array of samples and of the channels-last batch the steps see."""
-    _refuse(value, "pixels", ("exif",), pointer)
+    _refuse(value, "pixels", ("exif", "like"), pointer)
     dtype, layout = value.get("dtype", "uint8"), value.get("layout", "NHWC")
     channels, shape = value.get("channels", ""), value.get("shape")
     if channels in CAMERA:
@@ -215,7 +216,7 @@ def _encoded(value: Mapping[str, Any], pointer: str) -> tuple[TensorType, Tensor
 
 def _tensor(value: Mapping[str, Any], pointer: str) -> tuple[TensorType, TensorType]:
     """Types of numbers that are no image; the first size is the batch."""
-    _refuse(value, "tensor", ("exif", "channels", "layout"), pointer)
+    _refuse(value, "tensor", ("exif", "like", "channels", "layout"), pointer)
     if not value.get("shape"):
         hint = "the first size is the batch: [null, 10]"
         raise SpecError(Problem("spec-invalid", 'an input of kind "tensor" needs its "shape"', pointer, hint))

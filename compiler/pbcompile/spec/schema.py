@@ -125,9 +125,14 @@ _INPUT: dict[str, Any] = {
     "layout": {"description": "Order of the axes of what is fed.", "enum": ["NHWC", "NCHW"], "default": "NHWC"},
     "channels": {"description": "Colours of what is fed, or what the decoder is to make.", "enum": list(FED_CHANNELS)},
     "exif": {
-        "description": "encoded: turn the image as its EXIF orientation says (cv2.imread does), or not (PIL).",
+        "description": "encoded: turn the image as its EXIF orientation says, or not; left out, what the library of "
+        "`like` does by itself: opencv applies it, pillow ignores it (apply is ImageOps.exif_transpose).",
         "enum": ["apply", "ignore"],
-        "default": "apply",
+    },
+    "like": {
+        "description": "encoded: whose pixels the decoder makes: cv2.imdecode, or PIL.Image.open and convert.",
+        "enum": ["opencv", "pillow"],
+        "default": "opencv",
     },
     "feeds": {"description": "The model's input that this feeds.", **_FILE},
     "preprocess": {

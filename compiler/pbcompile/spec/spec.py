@@ -53,6 +53,7 @@ class InputSpec:
     entry: TensorType
     channels: str
     exif: str
+    like: str
     feeds: str | None
     preprocess: tuple[Step, ...]
     types: tuple[TensorType, ...]

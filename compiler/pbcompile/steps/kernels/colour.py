@@ -104,3 +104,9 @@ def to_gray(x: tf.Tensor, given: str, like: str) -> tf.Tensor:
     for channel, weight in ((red, exact[0]), (blue, exact[2])):  # fused multiply-adds, in this order
         total = tf.cast(tf.cast(tf.cast(channel, tf.float64) * weight + total, tf.float32), tf.float64)
     return tf.cast(total, tf.float32)
+
+
+def to_gray_of_decoders(image: tf.Tensor) -> tf.Tensor:
+    """uint8 RGB [H, W, 3] as [H, W, 1], icvCvt_BGR2Gray of OpenCV: (1868·B + 9617·G + 4899·R + 2¹³) >> 14."""
+    total = tf.reduce_sum(tf.cast(image, tf.int32) * tf.constant([4899, 9617, 1868], tf.int32), axis=2, keepdims=True)
+    return tf.cast(tf.bitwise.right_shift(total + (1 << 13), 14), tf.uint8)
