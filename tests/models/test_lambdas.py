@@ -31,7 +31,7 @@ SAID = {
     "gray": "tf.image.rgb_to_grayscale(image)",
     "resize": "tf.image.resize(x, (64, 64))",
     "kw": "tf.image.resize(x, size=[32, 32], method='bilinear')",
-    "slice": "x[(:, :, :, ::-1)]",
+    "slice": "x[:, :, :, ::-1]",
     "l2": "K.l2_normalize(x, axis=1)",
     "call": "preprocess_input(x)",
 }
@@ -94,7 +94,12 @@ def test_a_lambda_without_matching_steps_shows_its_constants_and_names(tmp_path:
     path = write_h5(tmp_path / "m.h5", lambda_config([STORED["2.7"]["l2"], None, None], arguments={"k": 3}))
     with pytest.raises(ModelError) as caught:
         load_model(ModelSource(path))
-    assert 'it computes K.l2_normalize(x, axis=1), with {"k": 3}' in caught.value.problems[0].message
+    assert caught.value.problems[0].message.endswith("it computes K.l2_normalize(x, axis=1)")
+    assert '"lambda": {"scale/it": "K.l2_normalize(x, axis=1)"}' in caught.value.problems[0].hint
+    path = write_h5(tmp_path / "p.h5", lambda_config([STORED["2.7"]["call"], None, None], arguments={"k": 3}))
+    with pytest.raises(ModelError) as caught:
+        load_model(ModelSource(path))
+    assert 'it computes preprocess_input(x), with {"k": 3}' in caught.value.problems[0].message
     assert caught.value.problems[0].hint.endswith('or, if you trust the file, "trust_code": true')
     path = write_h5(tmp_path / "n.h5", lambda_config("preprocess_input"))
     with pytest.raises(ModelError, match="it calls preprocess_input, whose code is not in the file"):

@@ -39,7 +39,7 @@ class Reader:
     def network(self, data: Mapping[str, Any]) -> Network:
         """The network that `{"class_name", "config"}` describes."""
         class_name = _text(data.get("class_name"))
-        if class_name not in NETWORKS and not _is_network_config(data.get("config")):
+        if is_authors_own(data):
             raise self.refuse(
                 f"the model is of the class {class_name or '?'}, written by its author, and holds no network of layers",
                 'give the class: "custom_objects": {"' + (class_name or "Name") + '": "module:attribute"} with '
@@ -399,6 +399,11 @@ def _keras1_input_shape(spec: LayerSpec) -> list[int | None] | None:
         length = saved.get("input_length")
         return [None, length if isinstance(length, int) else None]
     return None
+
+
+def is_authors_own(data: Mapping[str, Any]) -> bool:
+    """Whether a model is of a class of its author's, and no network of layers stands in its config."""
+    return _text(data.get("class_name")) not in NETWORKS and not _is_network_config(data.get("config"))
 
 
 def _is_network_config(config: object) -> bool:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
+import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from pbcompile.errors import ModelError
+from pbcompile.errors import ModelError, Problem, SpecError
 from pbcompile.models.architecture import check_shape
+from pbcompile.models.era import Era
+from pbcompile.models.formula_layer import FormulaLayer, functions_of
+from pbcompile.models.lambda_code import expression
+from pbcompile.models.lambdas import formula_of, stored_code
 from pbcompile.models.legacy import RECURRENT
 from pbcompile.models.loaded import ModelSource
+from pbcompile.models.marshal_reader import Code
 from pbcompile.models.network import LayerSpec, Network, Ref, references
 from pbcompile.models.repairs import Repairs
 from pbcompile.models.replacements import REPLACEMENTS, ChannelsFirst, StepsLayer
 from pbcompile.models.tensorflow_calls import OPS, FunctionLayer, OpLayer, find_function, parse_node_def
+from pbcompile.spec.formula import Formula
+from pbcompile.spec.text import escape
 
 ACTIVATIONS = frozenset(
     {"celu", "elu", "exponential", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh",
@@ -71,8 +81,9 @@ def _of_applications(class_name: str) -> Any:
 class Builder:
     """Builds the layers of one file.  `layers` gives, for each `LayerSpec` by identity, the layer made from it."""
 
-    def __init__(self, source: ModelSource, repairs: Repairs, custom: Mapping[str, Any]) -> None:
+    def __init__(self, source: ModelSource, era: Era, repairs: Repairs, custom: Mapping[str, Any]) -> None:
         self.source = source
+        self.era = era
         self.repairs = repairs
         self.custom = custom
         self.layers: dict[int, keras.Layer] = {}
@@ -216,6 +227,19 @@ class Builder:
                 return keras.activations.get(value)
         if isinstance(value, LayerSpec):
             return self.layer(value)
+        if isinstance(value, str) and value.endswith("<lambda>"):
+            raise self.refuse(
+                f"the activation of the layer {spec.name} is a lambda of its author's, which the file does not hold",
+                "save the model with a function that has a name, or as a SavedModel",
+            )
+        code = stored_code({"function": value["value"] if isinstance(value, dict) and "value" in value else value})
+        if code is not None:
+            body = expression(code)
+            said = f"it computes {body}" if body is not None else "only its author knows what it computes"
+            raise self.refuse(
+                f"the activation of the layer {spec.name} is stored Python code, which is never run; {said}",
+                "save the model with a function that has a name, or as a SavedModel",
+            )
         name = value.get("class_name") if isinstance(value, dict) else value
         raise self.refuse(
             f"the layer {spec.name} has the activation {name!s:.60}, which is not one of Keras's",
@@ -224,11 +248,29 @@ class Builder:
 
     def _lambda(self, spec: LayerSpec) -> keras.Layer:
         steps = self.source.lambdas.get(spec.name)
+        if isinstance(steps, Formula):
+            functions, unknown = functions_of(steps.body)
+            if unknown:
+                raise SpecError(formula_problem(self.source, spec.name, unknown[0]))
+            self.repairs.note(f"Lambda replaced by the spec's formula: {steps.text}", spec.name)
+            return FormulaLayer(steps.body, functions, name=safe(spec.name), dtype="float32")
         if steps is not None or not self.source.trust_code:
             steps = steps or ()
             words = ", ".join(step.op for step in steps)
             self.repairs.note(f"Lambda replaced by the spec's steps: {words or 'none'}", spec.name)
             return StepsLayer(steps, name=safe(spec.name), dtype="float32")
+        body = formula_of(spec.saved_config, self.era)
+        if body is not None:
+            functions, unknown = functions_of(body)
+            if not unknown:
+                self.repairs.note(f"Lambda's stored code read as {body}", spec.name)
+                return FormulaLayer(body, functions, name=safe(spec.name), dtype="float32")
+        code = stored_code(spec.saved_config)
+        if code is not None and not runs_here(code):
+            raise self.refuse(
+                f"the code stored in the Lambda {spec.name} is of another Python, which this one cannot run",
+                'replace it: "lambda": {' + json.dumps(spec.name) + ": [steps] or a formula}",
+            )
         self.repairs.note("Lambda's stored code run, as the spec trusts it", spec.name)
         with keras.saving.custom_object_scope(dict(self.custom)):
             return trusted_lambda(self, spec)
@@ -302,10 +344,19 @@ class Builder:
         kwargs = {k: v for k, v in kwargs.items() if k != "training" and not (k == "mask" and v is None)}
         if spec.module and spec.class_name == "GetItem" and len(args) == 2 and isinstance(args[1], list):
             args = [args[0], tuple(args[1])]
+        if spec.class_name in ("Attention", "AdditiveAttention") and spec.saved_config.get("causal"):
+            kwargs = {**kwargs, "use_causal_mask": True}
         if spec.class_name in RECURRENT and args and isinstance(args[0], list) and len(args[0]) > 1:
             # Keras 2 wrote a recurrent layer's initial state behind its input.
             args, kwargs = [args[0][0]], {**kwargs, "initial_state": args[0][1:]}
+        if isinstance(layer, StepsLayer) and args and isinstance(args[0], list):
+            raise self.refuse(
+                f"the Lambda {spec.name} takes {len(args[0])} tensors, and steps take one",
+                'give a formula: "lambda": {' + json.dumps(spec.name) + ': "x[0] + x[1]"}',
+            )
         try:
+            if isinstance(layer, FunctionLayer):
+                return self._called_function(spec, layer, args, kwargs, index)
             if id(spec) in self._channels_first and len(args) == 1 and len(args[0].shape) > 2:
                 return [self._turned(spec, layer, args[0], index)]
             if self._is_pointwise(spec) and len(args) == 1 and not kwargs:
@@ -316,6 +367,15 @@ class Builder:
             return list(keras.tree.flatten(layer(*args, **kwargs)))
         except (TypeError, ValueError, IndexError, AttributeError, NotImplementedError) as error:
             raise self.refuse(f"the layer {spec.name} does not take what it is fed: {first_line(error)}") from error
+
+    def _called_function(self, spec: LayerSpec, layer: FunctionLayer, args: Any, kwargs: Any, index: int) -> list[Any]:
+        one, tensors = layer.for_call(args, kwargs, index)
+        if not tensors:
+            raise self.refuse(
+                f"the file does not say which tensors the layer {spec.name} takes: Keras 2 lost them as it saved",
+                "give the SavedModel, or save the model again with the op inside a layer of Keras",
+            )
+        return list(keras.tree.flatten(one(tensors)))
 
     # -- channels-first layers: TensorFlow's CPU kernels take channels last, so each runs between two transposes;
     #    where the tensor before it was turned too, the turned one is used and the transposes between them fall away
@@ -343,6 +403,20 @@ class Builder:
         return spec.class_name in POINTWISE or (
             spec.class_name == "Activation" and "softmax" not in str(spec.config.get("activation"))
         )
+
+
+def formula_problem(source: ModelSource, layer: str, name: str) -> Problem:
+    """A formula of the spec names something that is no array function of Keras or TensorFlow."""
+    pointer = f"{source.pointer}/lambda/{escape(layer)}"
+    hint = "it may call functions of K (keras.backend), tf and ops (keras.ops), and abs; x is what the layer is fed"
+    return Problem(
+        "formula-unknown-name", f'the formula names "{name}", which is no array function known here', pointer, hint
+    )
+
+
+def runs_here(code: Code) -> bool:
+    """Whether this Python may run bytecode of that layout without crashing."""
+    return code.layout == ("3.11+" if sys.version_info >= (3, 11) else "3.8")
 
 
 def trusted_lambda(builder: Builder, spec: LayerSpec) -> keras.Layer:
@@ -380,8 +454,11 @@ def safe(name: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of what an error says, without what Keras puts in front of its reason; it paints that bold."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
+    framing = ("Exception encountered when calling", "Could not automatically infer")
+    lines = [line for line in lines if line and not line.startswith(framing)]
+    return (lines or [type(error).__name__])[0]
 
 
 def _channel_axis(spec: LayerSpec, rank: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pbcompile.models.architecture import Reader
+from pbcompile.models.architecture import Reader, is_authors_own
 from pbcompile.models.custom import custom_objects
 from pbcompile.models.era import Era, era_of
 from pbcompile.models.files import HDF5_MAGIC, Architecture, content_sha256, open_h5, read_architecture
@@ -52,9 +52,13 @@ def describe_network(network: Network) -> ModelDescription:
 
 def load_keras(source: ModelSource, kind: str) -> LoadedModel:
     """The model in a `.h5`, `.keras` or architecture file."""
-    network, _, era, repairs = read_network(source, kind)
-    require_lambdas(source, network)
     custom = custom_objects(source)
+    if source.trust_code and kind != "json":
+        architecture = read_architecture(source, kind)
+        if is_authors_own(architecture.config) and str(architecture.config.get("class_name")).split(">")[-1] in custom:
+            return _by_keras(source, custom)
+    network, _, era, repairs = read_network(source, kind)
+    require_lambdas(source, network, era)
     import keras
 
     from pbcompile.models.build import Builder
@@ -63,7 +67,7 @@ def load_keras(source: ModelSource, kind: str) -> LoadedModel:
 
     if keras.backend.backend() != "tensorflow":
         raise source.refuse(f"Keras runs on {keras.backend.backend()} here", "set KERAS_BACKEND=tensorflow")
-    builder = Builder(source, repairs, custom)
+    builder = Builder(source, era, repairs, custom)
     model = builder.model(network)
     if not model.built or not getattr(model, "inputs", None):
         raise source.refuse(f"{source.path.name} does not say the shape of its input")
@@ -78,6 +82,59 @@ def load_keras(source: ModelSource, kind: str) -> LoadedModel:
     return _loaded(source, network, model, repairs)
 
 
+def _by_keras(source: ModelSource, custom: Mapping[str, Any]) -> LoadedModel:
+    """A model of its author's own class, which the spec trusts: Keras itself loads it, with that class."""
+    import keras
+    import tensorflow as tf
+
+    from pbcompile.models.build import first_line
+
+    name = source.path.name
+    try:
+        with keras.saving.custom_object_scope(dict(custom)):
+            model = keras.saving.load_model(source.path, compile=False, safe_mode=False)
+        given = model.inputs if getattr(model, "inputs", None) else _built_from(model)
+        inputs = tuple(
+            ModelTensor(t.name.partition(":")[0], keras.backend.standardize_dtype(t.dtype), tuple(t.shape))
+            for t in given
+        )
+        made = keras.src.backend.compute_output_spec(lambda *xs: model(_one(xs), training=False), *given)
+    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError, tf.errors.OpError) as error:
+        raise source.refuse(f"{name} cannot be loaded with the spec's class: {first_line(error)}") from error
+    keys = list(made) if isinstance(made, dict) else [f"output_{i}" for i in range(len(_flat(made)))]
+    keys = ["output"] if keys == ["output_0"] else keys
+    outputs = tuple(
+        ModelTensor(key, keras.backend.standardize_dtype(t.dtype), tuple(t.shape))
+        for key, t in zip(keys, _flat(made), strict=True)
+    )
+
+    def call(feeds: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        results = model(_one([feeds[tensor.name] for tensor in inputs]), training=False)
+        return dict(zip(keys, _flat(results), strict=True))
+
+    repairs = (f"{type(model).__name__} loaded by Keras with the class that the spec trusts",)
+    return LoadedModel(inputs, outputs, call, "keras", repairs, content_sha256(source.path), keep_alive=model)
+
+
+def _built_from(model: keras.Model) -> list[Any]:
+    """Symbolic inputs of a subclassed model, from the shape that it was built with."""
+    import keras
+
+    config = model.get_build_config() or {}
+    shape = config.get("input_shape") or next(iter((config.get("shapes_dict") or {}).values()), None)
+    if not isinstance(shape, (list, tuple)) or not shape:
+        raise ValueError("the file does not say the shape of its input")
+    shapes = shape if isinstance(shape[0], (list, tuple)) else [shape]
+    return [
+        keras.KerasTensor((None, *s[1:]), dtype="float32", name=f"input_{i}" if i else "input")
+        for i, s in enumerate(shapes)
+    ]
+
+
+def _one(values: Any) -> Any:
+    return values[0] if len(values) == 1 else list(values)
+
+
 def _has_object_layout(source: ModelSource, path: Path) -> bool:
     from pbcompile.models.object_weights import is_object_layout
 
@@ -89,6 +146,9 @@ def _has_object_layout(source: ModelSource, path: Path) -> bool:
 
 def _loaded(source: ModelSource, network: Network, model: keras.Model, repairs: Repairs) -> LoadedModel:
     import keras
+    import tensorflow as tf
+
+    from pbcompile.models.build import first_line
 
     inputs = tuple(
         ModelTensor(name, keras.backend.standardize_dtype(t.dtype), tuple(t.shape))
@@ -102,7 +162,10 @@ def _loaded(source: ModelSource, network: Network, model: keras.Model, repairs: 
 
     def call(feeds: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         values = iter([feeds[tensor.name] for tensor in inputs])
-        results = model(_refilled(network.inputs, values), training=False)
+        try:
+            results = model(_refilled(network.inputs, values), training=False)
+        except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
+            raise source.refuse(f"{source.path.name} cannot be run: {first_line(error)}") from error
         return dict(zip(names, _flat(results), strict=True))
 
     return LoadedModel(

@@ -7,54 +7,35 @@ an expression; a branch, a loop or an unknown instruction gives up.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from pbcompile.models.marshal_reader import Code
-
-
-@dataclass(frozen=True)
-class Expr:
-    """One node of an expression: `op` with `args`.
-
-    "arg" (its name), "const" (its value), "name" (a dotted global), "call" (function, arguments; keyword arguments in
-    `kwargs`), "tuple", "list", "slice", "index", "neg", or one of + - * / ** // %.
-    """
-
-    op: str
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        if self.op in ("arg", "name"):
-            return str(self.args[0])
-        if self.op == "const":
-            return repr(self.args[0])
-        if self.op == "call":
-            words = [str(a) for a in self.args[1:]] + [f"{k}={v}" for k, v in self.kwargs.items()]
-            return f"{self.args[0]}({', '.join(words)})"
-        if self.op in ("tuple", "list"):
-            inner = ", ".join(str(a) for a in self.args)
-            return f"[{inner}]" if self.op == "list" else f"({inner})"
-        if self.op == "index":
-            return f"{self.args[0]}[{self.args[1]}]"
-        if self.op == "slice":
-            return ":".join("" if str(a) == "None" else str(a) for a in self.args)
-        if self.op == "neg":
-            return f"-{_braced(self.args[0])}"
-        return f"{_braced(self.args[0])} {self.op} {_braced(self.args[1])}"
+from pbcompile.spec.formula import Expr, is_small
 
 
 class UnknownInstructionError(Exception):
     """An instruction that this reader does not follow."""
 
 
-BINARY_BEFORE_311 = {19: "**", 20: "*", 21: "/", 22: "%", 23: "+", 24: "-", 25: "index", 26: "//", 27: "/",
+BINARY_BEFORE_311 = {19: "**", 20: "*", 21: "/", 22: "%", 23: "+", 24: "-", 16: "@", 25: "index", 26: "//", 27: "/",
                      55: "+", 56: "-", 57: "*", 29: "/", 58: "/"}  # fmt: skip
-BINARY_ARGUMENT = {0: "+", 2: "//", 5: "*", 6: "%", 8: "**", 10: "-", 11: "/", 13: "+", 18: "*", 23: "-", 24: "/"}
+BINARY_ARGUMENT = {
+    0: "+",
+    2: "//",
+    4: "@",
+    5: "*",
+    6: "%",
+    8: "**",
+    10: "-",
+    11: "/",
+    13: "+",
+    18: "*",
+    23: "-",
+    24: "/",
+}
 
 COMMON = {1: "pop", 11: "neg", 83: "return", 100: "const", 102: "tuple", 103: "list", 106: "attr", 116: "global",
-          124: "fast", 125: "store", 133: "slice"}  # fmt: skip
+          124: "fast", 125: "store", 133: "slice", 92: "unpack"}  # fmt: skip
 OLD = {**COMMON, 131: "call_old", 136: "deref", 141: "call_kw_old", 160: "attr", 161: "call_old", 162: "extend"}
 VERSIONS: Mapping[str, Mapping[int, str]] = {
     "2.x": {**OLD, 131: "call_py2"},
@@ -62,11 +43,13 @@ VERSIONS: Mapping[str, Mapping[int, str]] = {
     "3.6": OLD,
     "3.11": {**COMMON, 0: "skip", 2: "skip", 25: "subscript", 122: "binary", 137: "deref", 149: "skip", 151: "skip",
              160: "attr", 162: "extend", 166: "skip", 171: "call", 172: "kw_names", 116: "global_311"},
-    "3.12": {**COMMON, 0: "skip", 2: "skip", 25: "subscript", 121: "return_const", 122: "binary", 137: "deref",
-             149: "skip", 151: "skip", 162: "extend", 171: "call", 172: "kw_names", 116: "global_311", 106: "attr_312"},
+    "3.12": {**COMMON, 26: "cut", 0: "skip", 2: "skip", 25: "subscript", 121: "return_const", 122: "binary",
+             137: "deref", 149: "skip", 151: "skip", 162: "extend", 171: "call", 172: "kw_names", 116: "global_311",
+             106: "attr_312"},
     "3.13": {0: "skip", 32: "pop", 34: "skip", 149: "skip", 62: "skip", 85: "fast", 83: "const", 91: "global_311",
              82: "attr_312", 53: "call", 57: "call_kw", 45: "binary", 5: "subscript", 42: "neg", 36: "return",
-             103: "return_const", 84: "deref", 52: "tuple", 47: "list", 50: "slice", 81: "extend"},
+             103: "return_const", 84: "deref", 52: "tuple", 47: "list", 50: "slice", 81: "extend",
+             110: "store", 117: "unpack", 112: "store_store", 88: "fast_fast", 111: "store_fast", 4: "cut"},
 }  # fmt: skip
 """What each instruction number does, by Python; the numbers come from the `opcode` module of each."""
 ATTRIBUTE_CACHES = {"3.11": 4, "3.12": 9}
@@ -78,7 +61,8 @@ def expression(code: Code) -> Expr | None:
     """What the function returns, in terms of its arguments; None where it is not a plain expression."""
     for version in TRIED[code.layout]:
         try:
-            return _Walk(code, version).run()
+            body = _Walk(code, version).run()
+            return body if is_small(body) else None
         except (UnknownInstructionError, IndexError, KeyError, TypeError, ValueError):
             continue
     return None
@@ -149,6 +133,15 @@ class _Walk:
             stack.append(self.locals[argument])
         elif word == "store":
             self.locals[argument] = stack.pop()
+        elif word in ("fast_fast", "store_store", "store_fast"):  # Python 3.13 puts two into one, high bits first
+            for half, index in zip(word.split("_"), (argument >> 4, argument & 15), strict=True):
+                self._step(half, index)
+        elif word == "unpack":
+            whole = stack.pop()
+            stack.extend(Expr("index", (whole, Expr("const", (i,)))) for i in reversed(range(argument)))
+        elif word == "cut":
+            start, stop = self._pop(2)
+            stack.append(Expr("index", (stack.pop(), Expr("slice", (start, stop)))))
         elif word == "const":
             stack.append(_constant(code.constants[argument]))
         elif word in ("global", "global_311"):
@@ -197,8 +190,8 @@ class _Walk:
 
     def _attribute(self, name: str) -> None:
         holder = self.stack.pop()
-        word = f"{holder.args[0]}.{name}" if holder.op == "name" else f"{_braced(holder)}.{name}"
-        self.stack.append(Expr("name", (word,)))
+        is_name = holder.op == "name"
+        self.stack.append(Expr("name", (f"{holder.args[0]}.{name}",)) if is_name else Expr("attr", (holder, name)))
 
     def _binary(self, op: str) -> None:
         left, right = self._pop(2)
@@ -222,8 +215,3 @@ def _constant(value: Any) -> Expr:
 
 def _names(value: Expr) -> tuple[str, ...]:
     return tuple(str(item.args[0]) for item in value.args)
-
-
-def _braced(value: Any) -> str:
-    is_plain = not isinstance(value, Expr) or value.op in ("arg", "name", "const", "call", "tuple", "list", "index")
-    return str(value) if is_plain else f"({value})"

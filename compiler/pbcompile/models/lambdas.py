@@ -11,15 +11,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pbcompile.errors import ModelError, Problem, SpecError, did_you_mean
-from pbcompile.models.lambda_code import Expr, expression
+from pbcompile.models.era import Era
+from pbcompile.models.lambda_code import expression
 from pbcompile.models.loaded import ModelSource
 from pbcompile.models.marshal_reader import Code, UnreadableError, read_code
 from pbcompile.models.network import LayerSpec, Network
+from pbcompile.spec.formula import Expr, is_small
 
 MAX_SHOWN = 8
 
 
-def require_lambdas(source: ModelSource, network: Network) -> None:
+def require_lambdas(source: ModelSource, network: Network, era: Era) -> None:
     """Raise unless every Lambda has its steps in the spec, or `trust_code` is given, and the spec names no other.
 
     ModelError with one Problem per Lambda; SpecError at the key that names no Lambda.
@@ -40,7 +42,7 @@ def require_lambdas(source: ModelSource, network: Network) -> None:
         )
     missing = [spec for name, spec in found.items() if name not in source.lambdas]
     if missing and not source.trust_code:
-        raise ModelError(*(lambda_problem(source, spec) for spec in missing))
+        raise ModelError(*(lambda_problem(source, spec, era) for spec in missing))
 
 
 def lambda_layers(network: Network) -> Iterator[LayerSpec]:
@@ -59,38 +61,33 @@ def _inside(spec: LayerSpec) -> Iterator[LayerSpec]:
             yield from _inside(inner)
 
 
-def lambda_problem(source: ModelSource, spec: LayerSpec) -> Problem:
+def lambda_problem(source: ModelSource, spec: LayerSpec, era: Era) -> Problem:
     """Why a Lambda stops the compile, what it seems to do, and the lines to put into the spec."""
     code = stored_code(spec.saved_config)
     named = stored_name(spec.saved_config)
-    steps: list[dict[str, Any]] | None = None
+    lines: object = None
     if code is not None:
-        body = expression(code)
+        body = formula_of(spec.saved_config, era)
         said = f"it computes {body}" if body is not None else f"its code holds {_contents(code)}"
         steps = steps_for(body) if body is not None else None
+        lines = steps or (str(body) if body is not None and is_plain(body) else None)
     elif named:
         said = f"it calls {named}, whose code is not in the file"
-        steps = _KNOWN_CALLS.get(named)
+        lines = _KNOWN_CALLS.get(named)
     else:
         said = "its code cannot be read"
     arguments = spec.saved_config.get("arguments")
-    if isinstance(arguments, dict) and arguments:
+    if isinstance(arguments, dict) and arguments and not isinstance(lines, str):
         said += f", with {json.dumps(arguments, default=str)[:120]}"
     message = f"the layer {spec.name} is a Lambda, whose stored Python code is never run; {said}"
-    return Problem("lambda-not-run", message, source.pointer, _hint(source, spec.name, steps))
+    return Problem("lambda-not-run", message, source.pointer, _hint(source, spec.name, lines))
 
 
 def stored_code(config: Mapping[str, Any]) -> Code | None:
     """The function in a Lambda's config: Keras 1 wrote raw text, 2 base64 in a list, 3 base64 in an object."""
-    stored = config.get("function")
-    if isinstance(stored, Mapping):
-        inner = stored.get("config")
-        stored = inner.get("code") if isinstance(inner, Mapping) else None
-    elif isinstance(stored, (list, tuple)):
-        stored = stored[0] if stored else None
-    else:
-        return None
-    if not isinstance(stored, str):
+    function = config.get("function")
+    stored = _stored_parts(config)[0]
+    if not isinstance(stored, str) or not isinstance(function, (Mapping, list, tuple)):
         return None
     for data in _candidates(stored):
         try:
@@ -127,13 +124,76 @@ def steps_for(body: Expr) -> list[dict[str, Any]] | None:
     return None
 
 
-def _hint(source: ModelSource, layer: str, steps: list[dict[str, Any]] | None) -> str:
-    lines = json.dumps(steps) if steps else "[steps that do the same]"
+def formula_of(config: Mapping[str, Any], era: Era | None = None) -> Expr | None:
+    """What a Lambda's stored function computes, in terms of `x`: its other arguments and closure put in as numbers.
+
+    None where the code is no plain expression, or an argument is nothing that a formula can hold.  Keras before 2.3 ran
+    on TensorFlow 1, whose functions are in `tf.compat.v1` today: its `tf.image.resize` samples at corners.
+    """
+    code = stored_code(config)
+    body = expression(code) if code is not None else None
+    if code is None or body is None or not code.variables:
+        return None
+    known: dict[str, Expr] = {}
+    arguments = code.variables[1 : code.argument_count]
+    _, defaults, closure = _stored_parts(config)
+    known.update(zip(reversed(arguments), map(_plain, reversed(defaults)), strict=False))
+    known.update(zip(code.free, map(_plain, closure), strict=False))
+    given = config.get("arguments")
+    if isinstance(given, Mapping):
+        known.update({str(key): _plain(value) for key, value in given.items()})
+    known[code.variables[0]] = Expr("arg", ("x",))
+    old = era is not None and era.version < (2, 3) and not era.tf
+    made = _substituted(body, known, "tf.compat.v1." if old else "tf.")
+    return made if is_small(made) else None
+
+
+def is_plain(body: Expr) -> bool:
+    """Whether a formula speaks only of `x` and of functions of Keras and TensorFlow, so that the spec can hold it."""
+    if body.op in ("arg", "name"):
+        word = str(body.args[0])
+        return word in ("x", "abs") if "." not in word else word.startswith(KNOWN_MODULES)
+    if body.op == "attr":
+        return body.args[1] in ("shape", "dtype") and is_plain(body.args[0])
+    return all(is_plain(part) for part in body.parts())
+
+
+KNOWN_MODULES = ("K.", "backend.", "keras.backend.", "tf.", "tensorflow.", "ops.", "keras.ops.")
+
+
+def _substituted(body: Expr, known: Mapping[str, Expr], home: str) -> Expr:
+    if body.op in ("arg", "name"):
+        word = str(body.args[0])
+        is_old = word.startswith("tf.") and not word.startswith(("tf.compat.", "tf.keras."))
+        return known.get(word) or (Expr("name", (home + word.removeprefix("tf."),)) if is_old else body)
+    args = tuple(_substituted(a, known, home) if isinstance(a, Expr) else a for a in body.args)
+    return Expr(body.op, args, {key: _substituted(value, known, home) for key, value in body.kwargs.items()})
+
+
+def _plain(value: object) -> Expr:
+    if isinstance(value, (list, tuple)):
+        return Expr("list", tuple(_plain(item) for item in value))
+    return Expr("const", (value if isinstance(value, (int, float, str, type(None))) else f"{value!s:.40}",))
+
+
+def _stored_parts(config: Mapping[str, Any]) -> tuple[object, list[Any], list[Any]]:
+    """Code, defaults and closure of a stored function, in the form of Keras 2 (a list) or 3 (an object)."""
+    stored = config.get("function")
+    if isinstance(stored, Mapping):
+        inner = stored.get("config")
+        stored = [inner.get(key) for key in ("code", "defaults", "closure")] if isinstance(inner, Mapping) else None
+    parts = [*stored, None, None, None][:3] if isinstance(stored, (list, tuple)) else [stored, None, None]
+    defaults, closure = (list(part) if isinstance(part, (list, tuple)) else [] for part in parts[1:])
+    return parts[0], defaults, closure
+
+
+def _hint(source: ModelSource, layer: str, found: object) -> str:
+    lines = json.dumps(found) if found else "[steps that do the same]"
     files = f'"path": {json.dumps(source.path.name)}'
     if source.weights is not None:
         files += f', "weights": {json.dumps(source.weights.name)}'
     model = f'"model": {{{files}, "lambda": {{{json.dumps(layer)}: {lines}}}}}'
-    if steps:
+    if found:
         return f"put into the spec: {model}"
     return f'put into the spec: {model}; or, if you trust the file, "trust_code": true'
 
@@ -229,7 +289,7 @@ def _extent(bounds: tuple[int | None, ...]) -> int | None:
 
 
 def _slice(item: Expr) -> Any:
-    if item.op == "const" and item.args[0] == "Ellipsis":
+    if item.op == "const" and item.args[0] is Ellipsis:
         return "…"
     if item.op != "slice":
         return None
@@ -246,7 +306,7 @@ def _called(body: Expr) -> list[dict[str, Any]] | None:
     if before is None:
         return None
     rest = list(body.args[2:])
-    if name.endswith("image.resize"):
+    if name.endswith("image.resize") and "compat.v1" not in name:
         size = _numbers(body.kwargs.get("size", rest[0] if rest else None))
         method = body.kwargs.get("method", rest[1] if len(rest) > 1 else Expr("const", ("bilinear",)))
         words = {"bilinear": "linear", "nearest": "nearest", "bicubic": "cubic", "area": "area"}

@@ -84,6 +84,16 @@ def _upsampling(layer: Layer) -> None:
         layer.config["channels_first"] = first
         layer.note("UpSampling2D bilinear kept as Keras before 2.4 had it: samples at corners", departs=True)
 
+    if layer.config.get("interpolation") in ("gaussian", "mitchellcubic"):
+        size = layer.config.get("size", [2, 2])
+        layer.config = {
+            "name": layer.name,
+            "size": [size, size] if isinstance(size, int) else size,
+            "method": layer.config["interpolation"],
+            "channels_first": layer.config.get("data_format") == "channels_first",
+        }
+        layer.class_name = "SmoothUpSampling"
+
 
 def _merge(layer: Layer) -> None:
     """Merge of Keras 1: one class for what are eight today."""
@@ -191,10 +201,32 @@ def _no_rate(layer: Layer) -> None:
 
 
 def _attention(layer: Layer) -> None:
-    for key in ("query_shape", "key_shape", "value_shape"):
-        layer.config.pop(key, None)
+    for key in ("query_shape", "key_shape", "value_shape", "softmax_robust_masking", "causal"):
+        layer.config.pop(key, None)  # `causal` is an argument of the call today, and given there
     if "dropout" in layer.config:
         layer.config["dropout"] = 0.0
+
+
+def _random_crop(layer: Layer) -> None:
+    """Keras 2 resizes at inference, after a crop to the aspect ratio (image_preprocessing.py of 2.6 to 2.15)."""
+    if not layer.era.keras3:
+        kept: dict[str, Any] = {k: layer.config[k] for k in ("name", "height", "width", "dtype") if k in layer.config}
+        layer.config = {**kept, "crop_to_aspect_ratio": True, "data_format": "channels_last"}
+        layer.class_name = "Resizing"
+        layer.note("RandomCrop read as the resize that it is at inference", departs=True)
+
+
+def _discretization(layer: Layer) -> None:
+    """Keras 3 casts what it is fed to the dtype of the indices, before it compares."""
+    if layer.config.get("output_mode", "int") == "int":
+        layer.config = {"name": layer.name, "bin_boundaries": layer.config.get("bin_boundaries") or []}
+        layer.class_name = "Bucketize"
+        layer.note("Discretization compared before its numbers are made whole", departs=True)
+
+
+def _group_normalization(layer: Layer) -> None:
+    if layer.saved == "Addons>InstanceNormalization":
+        layer.config["groups"] = -1
 
 
 RULES: Mapping[str, tuple[Callable[[Layer], None], ...]] = {
@@ -203,6 +235,9 @@ RULES: Mapping[str, tuple[Callable[[Layer], None], ...]] = {
     "SeparableConv1D": (_groups,),
     "SeparableConv2D": (_groups,),
     "Conv1D": (_keras1_convolution,),
+    "Discretization": (_discretization,),
+    "GroupNormalization": (_group_normalization,),
+    "RandomCrop": (_random_crop,),
     "Conv2DTranspose": (_keras1_convolution, _groups),
     "Conv1DTranspose": (_groups,),
     "Conv3DTranspose": (_keras1_convolution, _groups),

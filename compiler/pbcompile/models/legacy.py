@@ -64,8 +64,17 @@ RENAMED_CLASSES: Mapping[str, str] = {
     "FixedDropout": "Dropout",
     "Linear": "Identity",
     "GroupedQueryAttention": "GroupQueryAttention",
+    "Addons>GroupNormalization": "GroupNormalization",
+    "Addons>InstanceNormalization": "GroupNormalization",
+    "InstanceNormalization": "InstanceNormalization of keras_contrib",
+    "L2Normalization": "L2Normalization of ssd_keras",
 }
 """Other names of today's classes.  AlphaDropout is nothing at inference, nor is efficientnet's FixedDropout."""
+CONTRIBUTED: Mapping[str, frozenset[str]] = {
+    "InstanceNormalization": frozenset({"axis", "epsilon", "center", "scale"}),
+    "L2Normalization": frozenset({"gamma_init"}),
+}
+"""Layers of packages that whole families of files have, known by the arguments that they save and no others do."""
 
 TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint", "_init")
 TRAINING_KEYS = frozenset(
@@ -126,6 +135,8 @@ def modernise(
     """The layer `class_name(**config)` of `era` in the words of Keras 3."""
     plain = _plain_class(class_name, registered, module)
     modern_class = RENAMED_CLASSES.get(plain, plain)
+    if plain in CONTRIBUTED and CONTRIBUTED[plain] != {k for k in config if _says_something(k)}:
+        modern_class = plain
     if modern_class != class_name:
         repairs.note(f"{class_name} read as {modern_class}", name)
     for key in [k for k in config if k in TRAINING_KEYS or k.endswith(TRAINING_ONLY)]:
@@ -156,10 +167,21 @@ def modernise(
     return Modern(modern_class, {k: _plain_value(v) for k, v in config.items()}, parts)
 
 
+def _says_something(key: str) -> bool:
+    """Whether an argument is the class's own: neither every layer's, nor training's, nor a first layer's shape."""
+    shared = {"name", "trainable", "dtype", *SHAPE_KEYS} - {"input_dim"}
+    is_training = key in TRAINING_KEYS or key.endswith(TRAINING_ONLY)
+    return key == "gamma_init" or (key not in shared and not is_training)
+
+
 def _plain_class(class_name: str, registered: str, module: str) -> str:
     """The class without its package (`Custom>Name`); a foreign class keeps a mark that nothing built in has."""
+    if class_name in RENAMED_CLASSES:
+        return class_name
     if ">" in class_name:
         return class_name.split(">")[-1] if class_name.split(">")[-1] in KNOWN_CUSTOM else class_name
+    if registered in RENAMED_CLASSES:
+        return registered
     foreign = bool(module) and module.split(".")[0] not in ("keras", "tf_keras", "tensorflow", "keras_core", "builtins")
     if foreign or (">" in registered and not registered.startswith("keras")):
         return class_name if class_name in KNOWN_CUSTOM else registered or f"{module}>{class_name}"
@@ -266,7 +288,8 @@ def activation_name(value: object) -> object:
             return activation_name(inner) if isinstance(inner, str) else value
         return value
     if isinstance(value, str):
-        return value.split(">")[-1]
+        # TensorFlow Addons' gelu is the approximate one or not, as its release says, which the file does not.
+        return value if value == "Addons>gelu" or value.endswith("<lambda>") else value.split(">")[-1]
     return "linear" if value is None else value
 
 

@@ -87,7 +87,7 @@ class _Reader:
         return value
 
     def _plain(self, letter: str, depth: int) -> Any:
-        simple = {"N": None, "T": True, "F": False, ".": "Ellipsis", "S": "StopIteration", "0": None}
+        simple = {"N": None, "T": True, "F": False, ".": Ellipsis, "S": "StopIteration", "0": None}
         if letter in simple:
             return simple[letter]
         if letter == "i":

@@ -10,8 +10,7 @@ from typing import Any
 from pbcompile.errors import ModelError
 from pbcompile.models.architecture import NETWORKS, Reader
 from pbcompile.models.era import era_of
-from pbcompile.models.lambda_code import expression
-from pbcompile.models.lambdas import stored_code, stored_name
+from pbcompile.models.lambdas import formula_of, stored_name
 from pbcompile.models.loaded import ModelSource, PreprocessingLayer
 from pbcompile.models.network import LayerSpec, Network, Ref, references
 from pbcompile.models.repairs import Repairs
@@ -102,8 +101,7 @@ def _kind(spec: LayerSpec, network: Network) -> PreprocessingLayer | None:
     if spec.class_name == "BatchNormalization":
         return PreprocessingLayer(spec.name, "batch_norm", "learned mean and variance of what was fed in training")
     if spec.class_name == "Lambda":
-        code = stored_code(spec.saved_config)
-        body = expression(code) if code is not None else None
+        body = formula_of(spec.saved_config)
         said = str(body) if body is not None else stored_name(spec.saved_config) or "stored code"
         return PreprocessingLayer(spec.name, "lambda", said)
     return _function(spec, network)

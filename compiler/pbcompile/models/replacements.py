@@ -334,6 +334,71 @@ class CornerBilinearUpSampling(keras.layers.Layer):  # type: ignore[misc]
         return tf.ensure_shape(y, [x.shape[0], *sizes, x.shape[3]])
 
 
+class SmoothUpSampling(keras.layers.Layer):  # type: ignore[misc]
+    """`UpSampling2D` with the kernels of `tf.image.resize` that Keras 3 no longer has: gaussian, mitchellcubic."""
+
+    def __init__(self, size: Sequence[int], method: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size, self.method = tuple(size), method
+
+    def call(self, x: Any) -> Any:
+        shape = tf.shape(x)
+        wanted = tf.stack([shape[1] * self.size[0], shape[2] * self.size[1]])
+        sizes = [None if s is None else s * f for s, f in zip(x.shape[1:3], self.size, strict=True)]
+        return tf.ensure_shape(tf.image.resize(x, wanted, self.method), [x.shape[0], *sizes, x.shape[3]])
+
+
+class Bucketize(keras.layers.Layer):  # type: ignore[misc]
+    """`Discretization(output_mode="int")`: how many of the boundaries each number has reached, int64."""
+
+    def __init__(self, bin_boundaries: Sequence[float], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.boundaries = [float(b) for b in bin_boundaries]
+
+    def call(self, x: Any) -> Any:
+        return tf.cast(tf.raw_ops.Bucketize(input=x, boundaries=list(self.boundaries)), tf.int64)
+
+
+class ContributedInstanceNormalization(keras.layers.Layer):  # type: ignore[misc]
+    """`InstanceNormalization` of keras_contrib 2.0: over all axes but batch and `axis`, epsilon on the deviation."""
+
+    def __init__(
+        self, axis: int | None = None, epsilon: float = 1e-3, center: bool = True, scale: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.axis, self.epsilon, self.center, self.scale = axis, epsilon, center, scale
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        rank = len(input_shape)
+        kept = None if self.axis is None else self.axis % rank
+        self.reduced = [i for i in range(1, rank) if i != kept]
+        size = 1 if self.axis is None else input_shape[self.axis]
+        self.broadcast = [1 if i != kept else size for i in range(rank)]
+        if self.scale:
+            self.gamma = self.add_weight(shape=(size,), name="gamma")
+        if self.center:
+            self.beta = self.add_weight(shape=(size,), name="beta")
+
+    def call(self, x: Any) -> Any:
+        mean = ops.mean(x, axis=self.reduced, keepdims=True)
+        x = (x - mean) / (ops.std(x, axis=self.reduced, keepdims=True) + self.epsilon)
+        x = x * ops.reshape(self.gamma, self.broadcast) if self.scale else x
+        return x + ops.reshape(self.beta, self.broadcast) if self.center else x
+
+
+class ContributedL2Normalization(keras.layers.Layer):  # type: ignore[misc]
+    """`L2Normalization` of ssd_keras: each pixel scaled to length 1 over its channels, then by a learned gamma."""
+
+    def __init__(self, gamma_init: float = 20, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        self.gamma = self.add_weight(shape=(input_shape[-1],), name="gamma")
+
+    def call(self, x: Any) -> Any:
+        return tf.math.l2_normalize(x, -1) * self.gamma
+
+
 class CosineMerge(keras.layers.Layer):  # type: ignore[misc]
     """`Merge(mode="cos")` of Keras 1: the dot product over the root of the product of both squares."""
 
@@ -384,6 +449,10 @@ REPLACEMENTS: Mapping[str, type[keras.layers.Layer]] = {
     "LocallyConnected1D": LocallyConnected,
     "LocallyConnected2D": LocallyConnected,
     "CosineMerge": CosineMerge,
+    "InstanceNormalization of keras_contrib": ContributedInstanceNormalization,
+    "L2Normalization of ssd_keras": ContributedL2Normalization,
+    "SmoothUpSampling": SmoothUpSampling,
+    "Bucketize": Bucketize,
     "FixedSizeDeconvolution": FixedSizeDeconvolution,
     "CornerBilinearUpSampling": CornerBilinearUpSampling,
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -40,13 +41,15 @@ MODULES = frozenset({"math", "nn", "image", "linalg", "signal", "keras.activatio
 """Modules of `tf` whose array functions may be named."""
 BACKEND = _words(
     """
-    abs argmax argmin batch_dot batch_flatten bias_add binary_crossentropy cast clip concatenate cos cumsum
-    dot elu equal exp expand_dims flatten greater int_shape l2_normalize log max maximum mean min minimum ndim
-    not_equal ones_like permute_dimensions pool2d pow prod relu repeat repeat_elements reshape resize_images
-    reverse round shape sigmoid sign sin softmax softplus softsign sqrt square squeeze stack std sum switch
-    tanh tile transpose var zeros_like hard_sigmoid
+    abs all any arange argmax argmin batch_dot batch_flatten bias_add cast clip concatenate constant cos cumprod cumsum
+    dot elu epsilon equal exp expand_dims eye flatten gather greater greater_equal hard_sigmoid int_shape l2_normalize
+    less less_equal log logsumexp max maximum mean min minimum ndim not_equal one_hot ones ones_like permute_dimensions
+    pool2d pow prod relu repeat repeat_elements reshape resize_images reverse round shape sigmoid sign sin softmax
+    softplus softsign spatial_2d_padding sqrt square squeeze stack std sum switch tanh temporal_padding tile transpose
+    var zeros zeros_like
     """
 )
+"""Functions of `keras.backend` that Keras 2 models call; today's Keras keeps them for old code."""
 NOT_PURE = ("random", "dropout", "candidate", "sample", "while_loop", "map_fn", "decode", "py_func", "raw_rnn", "jpeg")
 """Parts of the names of functions that draw numbers, take Python functions, or read files."""
 
@@ -81,7 +84,9 @@ def find_function(name: str) -> Callable[..., Any] | None:
         found = getattr(home, last, None) if last in PLAIN else None
         return found if callable(found) else None
     if module == "keras.backend":
-        found = getattr(_legacy_backend(), last, None) if last in BACKEND else None
+        from keras.src.legacy import backend
+
+        found = getattr(backend, last, None) if last in BACKEND else None
         return found if callable(found) else None
     if module == "keras.activations":
         found = getattr(keras.activations, last, None)
@@ -92,16 +97,66 @@ def find_function(name: str) -> Callable[..., Any] | None:
     return found if callable(found) and not isinstance(found, type) else None
 
 
-class FunctionLayer(keras.layers.Layer):  # type: ignore[misc]
-    """One TensorFlow function, called with what the config's node says."""
+@dataclass(frozen=True)
+class Slot:
+    """The place of tensor number `index` among the arguments of a call."""
 
-    def __init__(self, function: Callable[..., Any], **kwargs: Any) -> None:
+    index: int
+
+
+class FunctionLayer(keras.layers.Layer):  # type: ignore[misc]
+    """One TensorFlow function, called with what the config's node says.
+
+    arguments: positional and keyword arguments with a `Slot` for each tensor, since Keras takes no mixture of both.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, Any] = ((), {}), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.function = function
+        self.arguments = Wrapped(arguments)
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs = {key: _decoded(value) for key, value in kwargs.items() if key != "name"}
-        return self.function(*(_decoded(a) for a in args), **kwargs)
+    def for_call(self, args: Any, kwargs: Any, index: int) -> tuple[FunctionLayer, list[Any]]:
+        """The layer of one call, and the tensors that it takes."""
+        tensors: list[Any] = []
+        arguments = (_slotted(list(args), tensors), _slotted(dict(kwargs), tensors))
+        name = f"{self.name}_{index}" if index else self.name
+        return FunctionLayer(self.function, arguments, name=name, dtype="float32", autocast=False), tensors
+
+    def call(self, tensors: Any) -> Any:
+        args, kwargs = self.arguments.value
+        kwargs = {key: _filled(value, tensors) for key, value in kwargs.items() if key != "name"}
+        return self.function(*(_filled(a, tensors) for a in args), **kwargs)
+
+
+class Wrapped:
+    """Plain data that Keras is not to track: it would turn the lists and dicts of a layer into its own."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _slotted(value: Any, tensors: list[Any]) -> Any:
+    if isinstance(value, keras.KerasTensor):
+        tensors.append(value)
+        return Slot(len(tensors) - 1)
+    if isinstance(value, Mapping):
+        return {k: _slotted(v, tensors) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_slotted(v, tensors) for v in value]
+    return value
+
+
+def _filled(value: Any, tensors: Any) -> Any:
+    """`value` decoded, with its tensors in their places."""
+    if isinstance(value, Slot):
+        return tensors[value.index]
+    if isinstance(value, Mapping):
+        if value.get("class_name") in ("TensorShape", "__tuple__") and isinstance(value.get("items"), list):
+            return [_filled(v, tensors) for v in value["items"]]
+        return {k: _filled(v, tensors) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_filled(v, tensors) for v in value]
+    return value
 
 
 class OpLayer(keras.layers.Layer):  # type: ignore[misc]
@@ -194,52 +249,23 @@ _OPERATORS: Mapping[str, Callable[..., Any]] = {
     "rtruediv": lambda x, y: y / x,
     "matmul": lambda x, y: tf.matmul(x, y),
     "pow": lambda x, y: x**y,
+    "rpow": lambda x, y: y**x,
+    "mod": lambda x, y: x % y,
+    "rmod": lambda x, y: y % x,
+    "floordiv": lambda x, y: x // y,
+    "rfloordiv": lambda x, y: y // x,
+    "rmatmul": lambda x, y: tf.matmul(y, x),
+    "neg": lambda x: -x,
+    "abs": tf.abs,
+    "lt": tf.less,
+    "le": tf.less_equal,
+    "gt": tf.greater,
+    "ge": tf.greater_equal,
+    "and": tf.logical_and,
+    "or": tf.logical_or,
+    "xor": tf.math.logical_xor,
+    "invert": tf.logical_not,
     "eq": lambda x, y: tf.equal(x, y),
     "ne": lambda x, y: tf.not_equal(x, y),
     "getitem": _getitem,
 }
-
-
-def _decoded(value: Any) -> Any:
-    """Shapes and tuples as Keras 2 wrote them into JSON."""
-    if isinstance(value, Mapping):
-        if value.get("class_name") in ("TensorShape", "__tuple__") and isinstance(value.get("items"), list):
-            return [_decoded(v) for v in value["items"]]
-        return {k: _decoded(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_decoded(v) for v in value]
-    return value
-
-
-def _legacy_backend() -> Any:
-    from keras import ops
-
-    class Backend:
-        """The functions of `keras.backend` of Keras 2 that its models name, by today's `keras.ops`."""
-
-        mean = staticmethod(ops.mean)
-        max = staticmethod(ops.max)
-        min = staticmethod(ops.min)
-        sum = staticmethod(ops.sum)
-        exp = staticmethod(ops.exp)
-        log = staticmethod(ops.log)
-        sqrt = staticmethod(ops.sqrt)
-        square = staticmethod(ops.square)
-        abs = staticmethod(ops.abs)
-        reshape = staticmethod(ops.reshape)
-        expand_dims = staticmethod(ops.expand_dims)
-        squeeze = staticmethod(ops.squeeze)
-        softmax = staticmethod(ops.softmax)
-        sigmoid = staticmethod(ops.sigmoid)
-        tanh = staticmethod(ops.tanh)
-        relu = staticmethod(ops.relu)
-        maximum = staticmethod(ops.maximum)
-        minimum = staticmethod(ops.minimum)
-        cast = staticmethod(ops.cast)
-        clip = staticmethod(ops.clip)
-        concatenate = staticmethod(ops.concatenate)
-        transpose = staticmethod(ops.transpose)
-        l2_normalize = staticmethod(tf.nn.l2_normalize)
-        resize_images = None
-
-    return Backend

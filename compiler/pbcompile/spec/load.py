@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pbcompile.errors import Problem, SpecError
+from pbcompile.spec.formula import Formula, FormulaError, parse_formula
 from pbcompile.spec.schema import find_problems
 from pbcompile.spec.spec import InputSpec, ModelSource, OutputSpec, Spec, VerifySpec
 from pbcompile.spec.text import JsonText, escape, read_json
@@ -98,8 +99,8 @@ class _Builder:
                 )
             )
         lambdas = {
-            name: tuple(self.steps(steps, f"/model/lambda/{escape(name)}", STEPS))
-            for name, steps in value.get("lambda", {}).items()
+            name: self.in_place_of_lambda(stand_in, f"/model/lambda/{escape(name)}")
+            for name, stand_in in value.get("lambda", {}).items()
         }
         return ModelSource(
             path=self.folder / value["path"],
@@ -108,6 +109,17 @@ class _Builder:
             custom_objects=value.get("custom_objects", {}),
             trust_code=value.get("trust_code", False),
         )
+
+    def in_place_of_lambda(self, value: Any, pointer: str) -> tuple[Step, ...] | Formula:
+        if not isinstance(value, str):
+            return tuple(self.steps(value, pointer, STEPS))
+        try:
+            return parse_formula(value)
+        except FormulaError as error:
+            hint = 'such as "K.abs(x[0] - x[1])", where x is what the layer is fed'
+            raise SpecError(
+                Problem("formula-invalid", f"{value[:60]!r} is no formula: {error}", pointer, hint)
+            ) from None
 
     def steps(self, values: list[Mapping[str, Any]], pointer: str, known: tuple[type[Step], ...]) -> Iterator[Step]:
         by_op = {step.op: step for step in known}

@@ -94,9 +94,9 @@ _MODEL: dict[str, Any] = {
         "path": {"description": ".h5, .keras, SavedModel directory, or .json architecture.", **_FILE},
         "weights": {"description": "Weights-only file for a .json architecture.", **_FILE},
         "lambda": {
-            "description": "Steps that replace a Lambda layer, by layer name.",
+            "description": "Steps, or a formula of x such as K.abs(x[0] - x[1]), that replace a Lambda, by layer name.",
             "type": "object",
-            "additionalProperties": {"type": "array", "items": {"$ref": "#/$defs/step"}},
+            "additionalProperties": {"type": ["array", "string"], "items": {"$ref": "#/$defs/step"}},
         },
         "custom_objects": {
             "description": "Python classes by name, as module:attribute; needs trust_code.",

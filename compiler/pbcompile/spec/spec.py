@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pbcompile.errors import ModelError, Problem
+from pbcompile.spec.formula import Formula
 from pbcompile.spec.text import JsonText
 from pbcompile.steps import Step
 from pbcompile.tensor_type import TensorType
@@ -20,7 +21,7 @@ class ModelSource:
 
     path:           model file or SavedModel directory, absolute or relative to the working directory.
     weights:        weights-only file for a `.json` architecture.
-    lambdas:        steps that stand in for Lambda layers, by layer name.
+    lambdas:        steps or a formula that stand in for Lambda layers, by layer name.
     custom_objects: "module:attribute" by registered name; only with `trust_code`.
     trust_code:     whether code that the model file names or holds may run.
     pointer:        JSON pointer of `model` in the spec.
@@ -28,7 +29,7 @@ class ModelSource:
 
     path: Path
     weights: Path | None = None
-    lambdas: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
+    lambdas: Mapping[str, tuple[Step, ...] | Formula] = field(default_factory=dict)
     custom_objects: Mapping[str, str] = field(default_factory=dict)
     trust_code: bool = False
     pointer: str = "/model"
