@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from pbcompile.steps.kernels import opencv_area, opencv_kernels, opencv_linear
-from pbcompile.steps.kernels.opencv_positions import scale_of
-from pbcompile.steps.kernels.sizes import Extent, make_table
+from pbcompile.steps.kernels.opencv_positions import IPP_CHANNELS, scale_of
+from pbcompile.steps.kernels.sizes import Extent, is_fixed, make_table
 
 
 def resize(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], method: str) -> tf.Tensor:
@@ -16,11 +16,27 @@ def resize(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], metho
     if method == "nearest":
         return _nearest(x, size, target)
     if method == "linear":
-        linear = opencv_linear.fixed_point if x.dtype == tf.uint8 else opencv_linear.fused
-        return linear(x, size, target)
+        return opencv_linear.fixed_point(x, size, target) if x.dtype == tf.uint8 else _linear(x, size, target)
     if method == "area":
         return opencv_area.resize(x, size, target)
+    if method == "lanczos" and x.dtype == tf.float32 and not is_fixed(*size, *target):
+        # OpenCV copies an image that keeps its size; its weights of 1e-30 would change some zeros
+        keeps = tf.equal(size[0], target[0]) & tf.equal(size[1], target[1])
+        return tf.cond(keeps, lambda: x, lambda: opencv_kernels.resize(x, size, target, method))
     return opencv_kernels.resize(x, size, target, method)
+
+
+def _linear(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
+    """float32: Intel IPP's or OpenCV's own loops, which leave halving both sides to INTER_AREA."""
+    if x.shape[3] in IPP_CHANNELS:
+        return opencv_linear.on_floats(x, size, target)
+    if is_fixed(*size, *target):
+        halves = all(have == 2 * want for have, want in zip(size, target, strict=True))
+        return (opencv_area.resize if halves else opencv_linear.on_floats)(x, size, target)
+    halves = tf.equal(size[0], 2 * target[0]) & tf.equal(size[1], 2 * target[1])
+    return tf.cond(
+        halves, lambda: opencv_area.resize(x, size, target), lambda: opencv_linear.on_floats(x, size, target)
+    )
 
 
 def _nearest(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:

@@ -9,10 +9,13 @@ import tensorflow as tf
 from pbcompile.steps.kernels import opencv_linear
 from pbcompile.steps.kernels.opencv_positions import scale_of
 from pbcompile.steps.kernels.sizes import Extent, divide, is_fixed, make_table, settled
-from pbcompile.steps.kernels.taps import Taps, pick, weigh_both
+from pbcompile.steps.kernels.taps import Taps, pick, weigh, weigh_both
 
 EPSILON = 2.220446049250313e-16
 """DBL_EPSILON."""
+
+LANES = 4
+"""How many float32 OpenCV's vector code takes at a time, on every x86: that of resize.cpp is SSE's."""
 
 
 def resize(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
@@ -40,6 +43,46 @@ def _enlarge(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> 
 
 
 def _means(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
+    """Means of uint8, and of float32 by whole numbers of pixels or by parts of them."""
+    if x.dtype == tf.uint8:
+        return _weighted_means(x, size, target)
+    if is_fixed(*size, *target):
+        whole = all(have % want == 0 for have, want in zip(size, target, strict=True))
+        return _whole_means(x, size, target) if whole else _weighted_means(x, size, target)
+    remainders = [tf.math.floormod(have, want) for have, want in zip(size, target, strict=True)]
+    is_whole = tf.equal(remainders[0] + remainders[1], 0)
+    return tf.cond(is_whole, lambda: _whole_means(x, size, target), lambda: _weighted_means(x, size, target))
+
+
+def _whole_means(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
+    """resizeAreaFast_ of float32: sums of four pixels, added up in the order of the rows, times 1 / count.
+
+    Of 2×2 pixels of one or four channels, vector code adds the two sums of two, four values at a time.
+    """
+    channels = x.shape[3]
+    down, across = size[0] // target[0], size[1] // target[1]
+    parts = tf.reshape(x, tf.stack([tf.shape(x)[0], target[0], down, target[1], across, channels]))
+    parts = tf.reshape(tf.transpose(parts, [2, 4, 0, 1, 3, 5]), tf.stack([down * across, -1]))
+    fours = down * across // 4
+    groups = tf.reshape(parts[: 4 * fours], tf.stack([fours, 4, tf.shape(parts)[1]]))
+    terms = tf.concat([((groups[:, 0] + groups[:, 1]) + groups[:, 2]) + groups[:, 3], parts[4 * fours :]], 0)
+    count = tf.shape(terms)[0]
+    places = tf.cast(tf.stack([tf.zeros([count], tf.int32), tf.range(count)], axis=1), tf.int64)
+    total = weigh(terms, Taps(places, tf.ones([count]), count, 1))[0]
+    if channels in (1, 4):
+        is_vector = tf.equal(down, 2) & tf.equal(across, 2)
+        if channels == 1:
+            column = tf.math.floormod(tf.range(tf.size(total)), target[1])
+            is_vector &= column < target[1] // LANES * LANES
+        first = tf.gather(parts, tf.minimum(tf.range(4), down * across - 1))
+        total = tf.where(is_vector, (first[0] + first[1]) + (first[2] + first[3]), total)
+    mean = total * divide(tf.constant(1.0), tf.cast(down * across, tf.float32))
+    result = tf.reshape(mean, tf.stack([tf.shape(x)[0], target[0], target[1], channels]))
+    result.set_shape([x.shape[0], None, None, channels])
+    return result
+
+
+def _weighted_means(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
     """resizeArea_: float32 sums of weighted columns, then of weighted rows, each product and sum rounded.
 
     resizeAreaFast_ where both sides shrink by whole numbers: the sum, times one float32, rounded half to even; of 2×2

@@ -7,10 +7,20 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from pbcompile.steps.kernels.opencv_positions import COEFFICIENT_SCALE, fixed_point, inside, middles, split
+from pbcompile.steps.kernels.opencv_positions import (
+    COEFFICIENT_SCALE,
+    IPP_CHANNELS,
+    fixed_point,
+    inside,
+    middles,
+    split,
+)
 from pbcompile.steps.kernels.sizes import Extent, divide, make_table, settled
 
 CUBIC_A = -0.75
+LANES = 4
+"""How many float32 OpenCV's vector code takes at a time, on every x86: that of resize.cpp is SSE's."""
+
 IPP_CUBIC_SIDE = 4
 """Intel IPP, which the x86 builds of OpenCV use for INTER_CUBIC, takes no image with a side of fewer pixels."""
 
@@ -43,15 +53,45 @@ def _lines(rows: tf.Tensor, size: tf.Tensor) -> list[tf.Tensor]:
 def _across(x: tf.Tensor, lines: tf.Tensor, columns: tf.Tensor, weights: tf.Tensor, target: Extent) -> tf.Tensor:
     """float32 [N, lines, target · C]: `lines` of [N, H, W, C], each K `columns` weighted and summed.
 
-    A depthwise convolution whose "channels" are the columns of the result.
+    uint8: a depthwise convolution whose "channels" are the columns of the result; its sums are exact in any order.
+    float32: one product and one sum after the other, as OpenCV's loops have them.
     """
     taps, channels = columns.shape[0], x.shape[3]
+    if x.dtype == tf.float32:
+        rows = tf.gather(x, lines, axis=1)
+        total = tf.gather(rows, columns[0], axis=2) * weights[0][:, tf.newaxis]
+        for k in range(1, taps):
+            total = total + tf.gather(rows, columns[k], axis=2) * weights[k][:, tf.newaxis]
+        return tf.reshape(total, tf.stack([tf.shape(x)[0], tf.size(lines), target * channels]))
     picked = tf.gather(tf.gather(x, lines, axis=1), tf.reshape(columns, [-1]), axis=2)
     count, row = tf.shape(x)[0], target * channels
     stacked = tf.cast(tf.reshape(picked, tf.stack([count * tf.size(lines), 1, taps, row])), tf.float32)
     kernel = tf.reshape(tf.tile(weights[:, :, tf.newaxis], [1, 1, channels]), tf.stack([1, taps, row, 1]))
     total = tf.raw_ops.DepthwiseConv2dNative(input=stacked, filter=kernel, strides=[1, 1, 1, 1], padding="VALID")
     return tf.reshape(total, tf.stack([count, tf.size(lines), row]))
+
+
+def _down(picked: tf.Tensor, weights: tf.Tensor, is_integer: bool) -> tf.Tensor:
+    """float32 [N, target, M]: `picked` [N, K, target, M] weighted by [K, target] and summed.
+
+    VResizeCubicVec_32f and VResizeLanczos4Vec_32f start with the last row and take four values at a time; the loop for
+    what is left of a line starts with the first row.
+    """
+
+    def summed(part: tf.Tensor, order: Sequence[int]) -> tf.Tensor:
+        first, *others = order
+        total = part[:, first] * weights[first][:, tf.newaxis]
+        for k in others:
+            total = part[:, k] * weights[k][:, tf.newaxis] + total
+        return total
+
+    taps = picked.shape[1]
+    if is_integer:
+        return summed(picked, range(taps - 1, -1, -1))
+    width = tf.shape(picked)[3] // LANES * LANES
+    return tf.concat(
+        [summed(picked[..., :width], range(taps - 1, -1, -1)), summed(picked[..., width:], range(taps))], axis=2
+    )
 
 
 def _image(lines: tf.Tensor, x: tf.Tensor, target: Sequence[Extent]) -> tf.Tensor:
@@ -80,7 +120,8 @@ def _cubic(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf
 
     def table(is_down: bool, size: tf.Tensor, target: tf.Tensor, other_size: tf.Tensor) -> list[tf.Tensor]:
         at = middles(size, target)
-        is_thin = tf.fill(tf.shape(at), tf.minimum(size, other_size) < IPP_CUBIC_SIDE)
+        is_own = x.shape[3] not in IPP_CHANNELS
+        is_thin = tf.fill(tf.shape(at), (tf.minimum(size, other_size) < IPP_CUBIC_SIDE) | is_own)
         before, distance = split(tf.where(is_thin, tf.cast(tf.cast(at, tf.float32), tf.float64), at))
         weights = [tf.cast(weight, tf.float32) for weight in _cubic_weights(distance)]
         own = _cubic_weights(tf.cast(distance, tf.float32))
@@ -97,9 +138,7 @@ def _cubic(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf
     picked = tf.reshape(
         tf.gather(across, rows, axis=1), tf.stack([tf.shape(x)[0], 4, target[0], target[1] * x.shape[3]])
     )
-    down = picked[:, 3] * down_weights[3][:, tf.newaxis]
-    for k in (2, 1, 0):
-        down = picked[:, k] * down_weights[k][:, tf.newaxis] + down
+    down = _down(picked, down_weights, is_integer)
     if is_integer:
         down = tf.cast(tf.clip_by_value(tf.round(down), 0.0, 255.0), tf.uint8)
     return _image(down, x, target)
@@ -143,10 +182,10 @@ def _lanczos(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> 
     lines, rows, down_weights = make_table(lambda *e: table(True, *e), size[0], target[0])
     columns, across_weights = make_table(lambda *e: table(False, *e), size[1], target[1])
     across = _across(x, lines, columns, across_weights, target[1])
-    if is_integer:
-        across = tf.cast(across, tf.int32)
-    picked = tf.gather(across, rows, axis=1) * tf.reshape(down_weights, [-1, 1])
+    if not is_integer:
+        shape = tf.stack([tf.shape(x)[0], 8, target[0], target[1] * x.shape[3]])
+        return _image(_down(tf.reshape(tf.gather(across, rows, axis=1), shape), down_weights, False), x, target)
+    picked = tf.gather(tf.cast(across, tf.int32), rows, axis=1) * tf.reshape(down_weights, [-1, 1])
     down = tf.reduce_sum(tf.reshape(picked, tf.stack([tf.shape(x)[0], 8, target[0] * target[1] * x.shape[3]])), axis=1)
-    if is_integer:
-        down = tf.cast(tf.clip_by_value(tf.bitwise.right_shift(down + (1 << 21), 22), 0, 255), tf.uint8)
+    down = tf.cast(tf.clip_by_value(tf.bitwise.right_shift(down + (1 << 21), 22), 0, 255), tf.uint8)
     return _image(down, x, target)

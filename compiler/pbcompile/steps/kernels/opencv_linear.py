@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from pbcompile.steps.kernels.opencv_positions import IPP_CHANNELS, inside, middles, split
 from pbcompile.steps.kernels.opencv_positions import fixed_point as to_fixed_point
-from pbcompile.steps.kernels.opencv_positions import inside, middles, split
-from pbcompile.steps.kernels.sizes import Extent, make_table
+from pbcompile.steps.kernels.sizes import Extent, is_fixed, make_table
 
 Positions = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 """From (size, target) the int32 pixel before each place, and the float32 distance from it."""
@@ -65,25 +65,35 @@ def _edge_alone(left: tf.Tensor, distance: tf.Tensor, size: tf.Tensor) -> tuple[
     return inside(left, size), distance
 
 
-def fused(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
-    """float32 as the x86 builds of OpenCV do it, by Intel IPP: positions in double, a + (b − a)·t with one rounding.
+def on_floats(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
+    """float32 as the x86 builds of OpenCV do it: by Intel IPP, which takes no image one pixel high or wide."""
+    if x.shape[3] not in IPP_CHANNELS:
+        return plain(x, size, target, between_middles)
+    if is_fixed(*size):
+        return plain(x, size, target, between_middles) if min(size) < 2 else _fused(x, size, target)
+    return tf.cond(
+        tf.minimum(size[0], size[1]) < 2,
+        lambda: plain(x, size, target, between_middles),
+        lambda: _fused(x, size, target),
+    )
+
+
+def _fused(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent]) -> tf.Tensor:
+    """Intel IPP's: positions in double, a + (b − a)·t with one rounding.
 
     The product and the sum are made in float64, where the product of two float32 is exact: a fused multiply-add.
-    IPP takes no image that is one pixel high or wide; OpenCV's own code, which does, has positions in float.
     """
 
-    def taps(size: tf.Tensor, target: tf.Tensor, other_size: tf.Tensor) -> Sequence[tf.Tensor]:
-        at = middles(size, target)
-        is_thin = tf.fill(tf.shape(at), tf.minimum(size, other_size) < 2)
-        first, distance = split(tf.where(is_thin, tf.cast(tf.cast(at, tf.float32), tf.float64), at))
+    def taps(size: tf.Tensor, target: tf.Tensor) -> Sequence[tf.Tensor]:
+        first, distance = split(middles(size, target))
         return [inside(first, size), inside(first + 1, size), tf.cast(tf.cast(distance, tf.float32), tf.float64)]
 
     def mix(first: tf.Tensor, second: tf.Tensor, distance: tf.Tensor) -> tf.Tensor:
         step = tf.cast(second - first, tf.float64)
         return tf.cast(step * distance + tf.cast(first, tf.float64), tf.float32)
 
-    upper, lower, down = make_table(taps, size[0], target[0], size[1])
-    left, right, along = make_table(taps, size[1], target[1], size[0])
+    upper, lower, down = make_table(taps, size[0], target[0])
+    left, right, along = make_table(taps, size[1], target[1])
 
     def across(rows: tf.Tensor) -> tf.Tensor:
         picked = tf.gather(x, rows, axis=1)

@@ -9,6 +9,9 @@ from pbcompile.steps.kernels.sizes import divide, settled
 COEFFICIENT_SCALE = 2048.0
 """INTER_RESIZE_COEF_SCALE: weights of the fixed-point code have 11 bits."""
 
+IPP_CHANNELS = (1, 3, 4)
+"""How many channels an image has that OpenCV's x86 builds give to Intel IPP."""
+
 
 def scale_of(size: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """float64 source pixels per target pixel, by two divisions as `cv::resize` and `hal::resize` do them."""
