@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 import tensorflow as tf
 
 from pbcompile.steps.base import Step
 from pbcompile.tensor_type import TensorType
+
+HAS_AVX2 = "*AVX2" in cv2.getCPUFeaturesLine()
+"""Where OpenCV and Intel IPP inside of it round by the width of a CPU's vectors, we match this one."""
 
 CONTENTS = ("noise", "photo", "gradient", "checkerboard", "constant", "extremes")
 

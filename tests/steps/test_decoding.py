@@ -51,14 +51,15 @@ def check(data: bytes, channels: str, exif: str, like: str = "opencv") -> np.nda
     return have
 
 
-IS_OPENCV_5 = int(cv2.__version__.split(".")[0]) >= 5
+OPENCV = tuple(int(number) for number in cv2.__version__.split(".")[:2])
+IS_OPENCV_5 = OPENCV >= (5, 0)
 
 
 @pytest.mark.parametrize("channels", ["RGB", "GRAY"])
 @pytest.mark.parametrize("name", FILES)
 def test_decode_gives_the_values_of_opencv(name: str, channels: str) -> None:
-    if not IS_OPENCV_5 and ("GIF" in name or "without a mark" in name):
-        pytest.skip("of OpenCV 5")
+    if ("GIF" in name and OPENCV < (4, 12)) or ("without a mark" in name and not IS_OPENCV_5):
+        pytest.skip("this OpenCV reads no GIF, or reads unmarked inks in another way")
     check(FILES[name], channels, "apply")
 
 

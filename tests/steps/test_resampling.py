@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -11,7 +10,7 @@ from pbcompile.errors import SpecError
 from pbcompile.reference.resampling import REFERENCE
 from pbcompile.steps.resampling import METHODS, Resize
 from pbcompile.tensor_type import TensorType
-from tests.steps.differential import CONTENTS, Differential, picture
+from tests.steps.differential import CONTENTS, HAS_AVX2, Differential, picture
 
 differential = Differential(REFERENCE)
 
@@ -62,7 +61,7 @@ def test_resize_like_opencv_of_floats_adds_in_its_order(channels: int) -> None:
             differential.check(Resize(size=target, method=method, like="opencv"), x)
 
 
-@pytest.mark.skipif(not cv2.checkHardwareSupport(cv2.CPU_AVX2), reason="Intel IPP has no fused multiply-add here")
+@pytest.mark.skipif(not HAS_AVX2, reason="Intel IPP has no fused multiply-add here")
 def test_linear_of_floats_is_that_of_intel_inside_opencv() -> None:
     for size, target in (((40, 60), (23, 31)), ((480, 640), (224, 224)), ((33, 70), (70, 33)), ((40, 60), (97, 150))):
         differential.check(

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pbcompile.steps.base import Step
-from pbcompile.steps.colour import ConvertColor
+from pbcompile.steps.colour import SPACES, ConvertColor
 from pbcompile.tensor_type import TensorType
 
 
@@ -23,6 +23,8 @@ def convert_color(step: ConvertColor, x: np.ndarray, given: TensorType) -> np.nd
 
 
 def _opencv(image: np.ndarray, given: str, to: str) -> np.ndarray:
+    if to in SPACES:
+        given = given[:3]  # OpenCV's codes of three channels take four, too
     code = getattr(cv2, f"COLOR_{given}2{'Lab' if to == 'LAB' else to}")
     converted: np.ndarray = cv2.cvtColor(image, code)
     return converted.reshape(*image.shape[:2], -1)

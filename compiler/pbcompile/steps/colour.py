@@ -16,7 +16,7 @@ ORDERS = ("RGB", "BGR", "RGBA", "BGRA", "GRAY")
 """Channel orders between which only GRAY needs arithmetic."""
 
 SPACES = ("YUV", "YCrCb", "HSV", "LAB")
-"""Colour spaces as OpenCV has them on uint8; they can be made, and not left again."""
+"""Colour spaces as OpenCV has them on uint8; all but LAB can be left again."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class ConvertColor(Step):
          (255; 1.0 for float32, as `cv2.cvtColor` does).  To GRAY from uint8:
          opencv: (9798·R + 19235·G + 3735·B + 2¹⁴) >> 15; pillow: (19595·R + 38470·G + 7471·B + 2¹⁵) >> 16;
          from float32, opencv only: 0.299·R + 0.587·G + 0.114·B.  From GRAY: the same value in every channel.
-         YUV, YCrCb, HSV (hue in 0 … 179) and LAB (L in 0 … 255) from uint8 RGB or BGR: the integers of
-         `cv2.cvtColor(x, COLOR_RGB2…)`.
+         YUV, YCrCb, HSV (hue in 0 … 179) and LAB (L in 0 … 255) from uint8 colours, alpha dropped, and RGB and BGR
+         from YUV, YCrCb and HSV: the integers of `cv2.cvtColor(x, COLOR_RGB2…)` and `COLOR_…2RGB`.
     """
 
     op: ClassVar[str] = "convert_color"
@@ -53,6 +53,8 @@ class ConvertColor(Step):
             raise self.fail(
                 f'"convert_color" takes uint8 or float32, and is given {given}', hint="cast before this step"
             )
+        if given.channels in SPACES:
+            return self._check_from_space(given)
         if given.channels not in ORDERS:
             what = f"are {given.channels}" if given.channels else "are not known"
             raise self.fail(
@@ -67,8 +69,8 @@ class ConvertColor(Step):
             if self.like == "pillow" and given.dtype != "uint8":
                 raise self.fail(f"pillow has gray of uint8 only, and this step is given {given}", "like")
         if self.to in SPACES:
-            if given.dtype != "uint8" or given.channels not in ("RGB", "BGR"):
-                raise self.fail(f"{self.to} is made of uint8 RGB or BGR, and this step is given {given}", "to")
+            if given.dtype != "uint8" or given.channels == "GRAY":
+                raise self.fail(f"{self.to} is made of uint8 colours, and this step is given {given}", "to")
             if self.like == "pillow":
                 raise self.fail(f"{self.to} is OpenCV's", "like")
         shape = (*given.shape[:3], CHANNEL_COUNT[self.to])
@@ -78,16 +80,41 @@ class ConvertColor(Step):
             emitted = replace(emitted, range=(min(given.range[0], opaque), max(given.range[1], opaque)))
         return emitted
 
+    def _check_from_space(self, given: TensorType) -> TensorType:
+        if self.to == given.channels:
+            return given
+        if self.to not in ("RGB", "BGR") or given.channels == "LAB" or given.dtype != "uint8":
+            raise self.fail(
+                f"RGB and BGR are made of uint8 {', '.join(SPACES[:-1])}, and this step is to make "
+                f"{self.to} of {given}",
+                "to",
+            )
+        if self.like == "pillow":
+            raise self.fail(f"{given.channels} is OpenCV's", "like")
+        return replace(given, channels=self.to)
+
     def adds_alpha(self, given: TensorType) -> bool:
         """True when the result has an alpha channel that `given` has not."""
         return "A" in self.to.replace("GRAY", "") and "A" not in given.channels.replace("GRAY", "")
 
     def emit(self, x: tf.Tensor, given: TensorType) -> tf.Tensor:
         """One ReverseV2, Slice or GatherV2 for an order, a weighted sum for GRAY."""
-        from pbcompile.steps.kernels.colour import reorder, to_difference, to_gray, to_hsv, to_lab
+        from pbcompile.steps.kernels.colour import (
+            from_difference,
+            from_hsv,
+            reorder,
+            to_difference,
+            to_gray,
+            to_hsv,
+            to_lab,
+        )
 
         if self.to == given.channels:
             return x
+        if given.channels == "HSV":
+            return from_hsv(x, self.to)
+        if given.channels in SPACES:
+            return from_difference(x, given.channels, self.to)
         if self.to == "GRAY":
             return to_gray(x, given.channels, self.like)
         if self.to in ("YUV", "YCrCb"):
@@ -100,4 +127,6 @@ class ConvertColor(Step):
         """Exact on uint8; float gray rounds once where OpenCV's builds differ among themselves."""
         if self.to == "GRAY" and given.is_float and given.channels != "GRAY":
             return "opencv to 1 ulp (its own builds differ by as much)"
+        if given.channels == "HSV" and self.to != "HSV":
+            return f"exact: opencv {self.to} (on a CPU with AVX2; its rounding depends on the CPU)"
         return f"exact: {self.like or 'opencv'} {self.to}"

@@ -45,6 +45,53 @@ def to_hsv(x: tf.Tensor, given: str) -> tf.Tensor:
     return tf.cast(tf.stack([hue, saturation, value], axis=-1), tf.uint8)
 
 
+INVERSE_WEIGHTS = {"YUV": (18678, -9519, -6472, 33292), "YCrCb": (22987, -11698, -5636, 29049)}
+"""What V (Cr) adds to red, V and U (Cb) to green, and U to blue, in 1/2¹⁴."""
+
+HSV_LANES = 32
+"""How many pixels of a row OpenCV's vector code takes at a time on a CPU with AVX2."""
+
+HSV_SECTORS = ((1, 3, 0), (1, 0, 2), (3, 0, 1), (0, 2, 1), (0, 1, 3), (2, 1, 0))
+"""For each sixth of the circle, which of the four levels are blue, green and red."""
+
+
+def from_difference(x: tf.Tensor, given: str, to: str) -> tf.Tensor:
+    """uint8 YUV or YCrCb [N, H, W, 3] as RGB or BGR: YCrCb2RGB_i of OpenCV, 14-bit fixed point, clipped."""
+    luma, first, second = (tf.cast(x[..., i], tf.int32) for i in range(3))
+    u, v = (first - 128, second - 128) if given == "YUV" else (second - 128, first - 128)
+    v_red, v_green, u_green, u_blue = INVERSE_WEIGHTS[given]
+    colours = {
+        "R": luma + _descale(v * v_red, 14),
+        "G": luma + _descale(v * v_green + u * u_green, 14),
+        "B": luma + _descale(u * u_blue, 14),
+    }
+    return tf.cast(tf.clip_by_value(tf.stack([colours[channel] for channel in to], axis=-1), 0, 255), tf.uint8)
+
+
+def from_hsv(x: tf.Tensor, to: str) -> tf.Tensor:
+    """uint8 HSV [N, H, W, 3], hue in 0 … 179, as RGB or BGR: HSV2RGB_b of OpenCV with AVX2.
+
+    In float32 with fused multiply-adds.  Its vector code cuts fractions off; the loop for the rest of a row
+    rounds them.
+    """
+    hue = tf.cast(x[..., 0], tf.float32) * np.float32(6 / 180)
+    saturation, value = (tf.cast(x[..., i], tf.float32) * np.float32(1 / 255) for i in (1, 2))
+    whole = tf.floor(hue)
+    part = hue - whole
+
+    def faded(by: tf.Tensor) -> tf.Tensor:
+        product = tf.cast(saturation, tf.float64) * tf.cast(by, tf.float64)
+        return value * tf.cast(1.0 - product, tf.float32)
+
+    levels = tf.stack([value, value * (1.0 - saturation), faded(part), faded(1.0 - part)], axis=-1)
+    order = np.array(HSV_SECTORS)[:, ["BGR".index(channel) for channel in to]]
+    chosen = tf.gather(tf.constant(order, tf.int32), tf.math.floormod(tf.cast(whole, tf.int32), 6))
+    colour = tf.gather(levels, chosen, batch_dims=3) * 255.0
+    column = tf.range(tf.shape(x)[2])[:, tf.newaxis]
+    is_vector = column < tf.shape(x)[2] // HSV_LANES * HSV_LANES
+    return tf.cast(tf.where(is_vector, tf.floor(colour), tf.round(colour)), tf.uint8)
+
+
 def to_lab(x: tf.Tensor, given: str) -> tf.Tensor:
     """uint8 RGB or BGR [N, H, W, 3] as LAB, L scaled to 255, a and b around 128: RGB2Lab_b of OpenCV, from tables."""
     level = np.arange(256) / 255.0
