@@ -30,6 +30,7 @@ ORDER = (
     "freeze",
     "passes",
     "artifact",
+    "start",
     "inspection",
     "difference",
     "session",

@@ -18,6 +18,7 @@ import click
 
 from pbcompile.errors import EXIT_BUG, EXIT_DONE, EXIT_NO, EXIT_SPEC, PbcompileError, Problem
 from pbcompile.rendering import (
+    begun_lines,
     compiled_lines,
     difference_lines,
     gate_lines,
@@ -242,6 +243,41 @@ def schema_command(use_json: bool) -> None:
     from pbcompile.spec import assemble_schema
 
     click.echo(json.dumps(assemble_schema(), indent=None if use_json else 2))
+
+
+@cli.command("init")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--from", "config", metavar="FILE", help="A preprocessing config to import, or the words themselves: "
+              "Hugging Face, timm, torchvision, KerasHub, TFLite, OpenVINO, a preprocess_input.")  # fmt: skip
+@click.option("--weights", type=click.Path(path_type=Path), help="The weights of a .json architecture.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The spec to write; left out, MODEL.json here.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing; take the defaults and say what they were.")
+@click.option("--force", is_flag=True, help="Write over an existing spec.")
+@as_json
+def init_command(
+    model: Path, config: str | None, weights: Path | None, output: Path | None, yes: bool, force: bool, use_json: bool
+) -> None:
+    """Write a first spec for MODEL: what its file says, and what you must decide."""
+    from pbcompile.start.begin import begin, spec_path
+
+    target = spec_path(model, output)
+    asks = sys.stdin.isatty() and sys.stderr.isatty() and not yes and not use_json
+    if target.exists() and not force and asks:
+        force = click.confirm(f"{target} exists; write over it?", err=True)
+    if model.is_dir():
+        import_tensorflow()
+    report = begin(model, target, config, weights=weights, force=force, ask=_ask if asks else None)
+    _show(report, begun_lines, use_json)
+
+
+def _ask(question: str, choices: Mapping[str, str], default: str) -> str:
+    """One of `choices` by its number, from the person at the terminal."""
+    keys = list(choices)
+    click.echo(question, err=True)
+    for number, key in enumerate(keys, 1):
+        click.echo(f"  {number}  {key}: {choices[key]}", err=True)
+    chosen: int = click.prompt("  which", type=click.IntRange(1, len(keys)), default=keys.index(default) + 1, err=True)
+    return keys[chosen - 1]
 
 
 @cli.command("predict")

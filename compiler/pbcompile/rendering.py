@@ -24,6 +24,15 @@ def compiled_lines(report: Report) -> list[str]:
     return [*lines, "  " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report["seconds"].items())]
 
 
+def begun_lines(report: Report) -> list[str]:
+    """`init`: what was recognised, what was taken for granted, and what to do next."""
+    lines = ["recognised", *(f"  {sentence}" for sentence in report["recognised"])]
+    if report["assumed"]:
+        lines += ["check", *(f"  {sentence}" for sentence in report["assumed"])]
+    spec = report["spec"]
+    return [*lines, f"wrote {spec}", f"next: pbcompile check {spec}, then pbcompile {spec}"]
+
+
 def gate_lines(gate: Report) -> list[str]:
     """`verify`, and the part of `compile` about it."""
     word = "verified on" if gate["passed"] else "NOT the original on"
