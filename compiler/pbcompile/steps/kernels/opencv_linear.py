@@ -39,21 +39,25 @@ def fixed_point(
     upper, lower, weight_upper, weight_lower = make_table(rows, size[0], target[0])
     left, right, weight_left, weight_right = make_table(columns, size[1], target[1])
 
-    # Both rows and both columns of every pixel, gathered at once, the pixels of a row side by side in memory.
+    # Both rows and both columns of every pixel, gathered at once: of all images the upper rows, then the lower ones,
+    # each time the left pixels of a row and then its right ones, side by side in memory.
     channels = x.shape[3]
-    picked = tf.gather(tf.gather(x, tf.concat([upper, lower], 0), axis=1), tf.concat([left, right], 0), axis=2)
-    count, row = tf.shape(x)[0], target[1] * channels
-    pairs = tf.cast(tf.reshape(picked, tf.stack([count * target[0] * 2, 1, 2, row])), tf.float32)
+    count, row = tf.shape(x)[0] if x.shape[0] is None else x.shape[0], target[1] * channels
+    lines = tf.stack([upper, lower])[:, tf.newaxis] + tf.range(count)[:, tf.newaxis] * size[0]  # [2, N, h]
+    images = tf.reshape(x, tf.stack([count * size[0], size[1], channels]))
+    picked = tf.gather(tf.gather(images, tf.reshape(lines, [-1])), tf.concat([left, right], 0), axis=1)
+    pairs = tf.cast(tf.reshape(picked, tf.stack([2 * count * target[0], 1, 2, row])), tf.float32)
     # Across: a depthwise convolution whose "channels" are the columns.  h / 16 < 2¹⁵ with 4 bits behind the point is
     # exact in float32, and the cast cuts them off.
     weights = tf.cast(tf.stack([weight_left, weight_right]), tf.float32) / 16.0
     weights = tf.reshape(tf.tile(weights[:, :, tf.newaxis], [1, 1, channels]), tf.stack([1, 2, row, 1]))
     across = tf.raw_ops.DepthwiseConv2dNative(input=pairs, filter=weights, strides=[1, 1, 1, 1], padding="VALID")
-    lines = tf.cast(tf.reshape(across, tf.stack([count, target[0] * 2, row])), tf.int32)
-    # Down.
-    parts = tf.bitwise.right_shift(lines * tf.concat([weight_upper, weight_lower], 0)[:, tf.newaxis], 16)
-    total = tf.reduce_sum(tf.reshape(parts, tf.stack([count, 2, target[0] * row])), axis=1)
-    level = tf.cast(tf.bitwise.right_shift(total + 2, 2), tf.uint8)
+    across = tf.cast(tf.reshape(across, tf.stack([2, count, target[0], row])), tf.int32)
+    # Down: both products have 16 bits behind the point.  Without those of the one, the sum has those of the other,
+    # which cannot carry; so one shift does for all three.
+    above, below = tf.unstack(across * tf.stack([weight_upper, weight_lower])[:, tf.newaxis, :, tf.newaxis])
+    total = tf.bitwise.bitwise_and(above, -1 << 16) + below
+    level = tf.cast(tf.bitwise.right_shift(total + (2 << 16), 18), tf.uint8)
     result = tf.reshape(level, tf.stack([count, target[0], target[1], channels]))
     result.set_shape([x.shape[0], *(extent if isinstance(extent, int) else None for extent in target), channels])
     return result
