@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -116,6 +120,34 @@ def test_resize_in_the_order_of_older_pillows(size: tuple[int, int]) -> None:
 def test_one_side_is_given_and_the_other_follows(height: int, width: int, side: int, is_shorter: bool) -> None:
     step = Resize(**{"shorter_side" if is_shorter else "longer_side": side}, method="nearest", like="opencv")
     differential.check(step, picture("gradient", (1, height, width, 1)))
+
+
+@pytest.mark.parametrize("method", METHODS["opencv"])
+def test_resize_like_opencv_of_batches_that_lie_in_memory_one_after_the_other(method: str) -> None:
+    """Both rows of every pixel of all images are gathered from one list of rows: no image may read its neighbour."""
+    for size, channels in (((9, 13), 3), ((13, 9), 1), ((1, 7), 4), ((7, 1), 3), ((6, 5), 3)):
+        for target in ((7, 5), (20, 30)):
+            step = Resize(size=target, method=method, like="opencv")
+            x = np.stack([np.full((*size, channels), level, np.uint8) for level in (0, 255, 3, 254, 128)])
+            differential.check(step, x)
+
+
+@pytest.mark.parametrize(
+    ("method", "like"), [(method, like) for like in ("opencv", "pillow") for method in METHODS[like]]
+)
+def test_sizes_that_the_spec_fixes_give_a_leaner_graph_than_open_ones(method: str, like: str) -> None:
+    """Tables of taps and weights are constants there, and not a formula."""
+    step = Resize(size=(20, 30), method=method, like=like)
+    nodes = []
+    for shape in ((1, 48, 64, 3), (1, None, None, 3)):
+        given = TensorType("uint8", shape, "NHWC", "RGB", (0, 255))
+        spec = tf.TensorSpec(shape, tf.uint8)
+        traced = tf.function(partial(step.emit, given=given), input_signature=[spec], autograph=False)
+        graph = traced.get_concrete_function().graph.as_graph_def(add_shapes=False)
+        every = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+        nodes.append(sum(node.op != "Const" for node in every))
+    fixed, is_open = nodes
+    assert fixed * (2 if method != "nearest" else 1) < is_open, nodes
 
 
 @pytest.mark.parametrize(
