@@ -67,7 +67,9 @@ def build(spec: Spec, stages: Stages) -> Compiled:
         del graph
         tolerance = derived_tolerance(graph_def)
         add_contract(graph_def, make_contract(plan, model, report, tolerance))
-    warnings = tuple(spec.text.locate(problem) for problem in find_warnings(plan, model))
+    warnings = tuple(
+        spec.text.locate(problem) for problem in find_warnings(plan, model.preprocessing, model.activations)
+    )
     return Compiled(plan, model, head, report, warnings, tolerance, serialize(graph_def))
 
 

@@ -47,23 +47,34 @@ def gate_lines(gate: Report) -> list[str]:
 
 
 def pipeline_lines(report: Report) -> list[str]:
-    """`check`: every stage with its type, range and the library it matches."""
+    """`check`: every stage with its type, range and the library it matches, then what is probably not meant."""
     lines = []
     for item in report["inputs"]:
-        lines.append(f"{item['name']}  ({item['kind']})")
+        feeds = f" feeds {item['feeds']}" if item["feeds"] else ""
+        lines.append(f"{item['name']}  ({item['kind']}){feeds}")
         stages = item["stages"]
         width = max(len(stage["stage"]) for stage in stages)
         wide = max(len(stage["type"]) for stage in stages)
         for stage in stages:
             values = "" if stage["range"] is None else f"{stage['range'][0]:.6g} … {stage['range'][1]:.6g}"
-            line = f"  {stage['stage']:<{width}}  {stage['type']:<{wide}}  {values:<20}  {stage['match'] or ''}"
+            line = f"  │ {stage['stage']:<{width}}  {stage['type']:<{wide}}  {values:<20}  {stage['match'] or ''}"
             lines.append(line.rstrip())
+        lines.append("  ▼")
     read = "" if report["model_read"] else " (not read: its inputs are checked by compile)"
     lines.append(f"model  {report['model']}{read}")
+    lines += [f"  │ inside: {layer}" for layer in report["inside"]]
+    lines.append("  ▼")
     for item in report["outputs"]:
         source = f" from {item['from']}" if item["from"] else ""
-        lines.append(f"{item['name']}{source}" + (f"  {item['type']}" if item["type"] else ""))
-    return [*lines, f"→ {report['artifact']}  (level {report['optimize']})"]
+        through = "".join(f" → {step}" for step in item["steps"])
+        lines.append(f"{item['name']}{source}{through}" + (f"  {item['type']}" if item["type"] else ""))
+    lines.append(f"→ {report['artifact']}  (level {report['optimize']})")
+    for word in ("warning", "note"):
+        for problem in report[f"{word}s"]:
+            where = ":".join(str(problem[key]) for key in ("file", "line", "column"))
+            lines.append(f"{word}: {where}: {problem['code']} at {problem['pointer']}: {problem['message']}")
+            lines += [f"      hint: {problem['hint']}"] if problem["hint"] else []
+    return lines
 
 
 def preview_lines(rows: Sequence[Report], output: str) -> list[str]:

@@ -12,6 +12,7 @@ from pbcompile.models.architecture import Reader, is_authors_own
 from pbcompile.models.custom import custom_objects
 from pbcompile.models.era import Era, era_of
 from pbcompile.models.files import HDF5_MAGIC, Architecture, content_sha256, open_h5, read_architecture
+from pbcompile.models.heads import activations_of
 from pbcompile.models.lambdas import require_lambdas
 from pbcompile.models.loaded import LoadedModel, ModelDescription, ModelSource, ModelTensor
 from pbcompile.models.network import LayerSpec, Network, end_names, references
@@ -47,7 +48,7 @@ def describe_network(network: Network) -> ModelDescription:
     for name, ref in zip(end_names(network.inputs), references(network.inputs), strict=True):
         inputs.append(_described_input(name, by_name.get(ref.layer)))
     outputs = tuple(ModelTensor(name, "float32", None) for name in end_names(network.outputs))
-    return ModelDescription(tuple(inputs), outputs, recognise_preprocessing(network))
+    return ModelDescription(tuple(inputs), outputs, recognise_preprocessing(network), activations_of(network))
 
 
 def load_keras(source: ModelSource, kind: str) -> LoadedModel:
@@ -177,6 +178,7 @@ def _loaded(source: ModelSource, network: Network, model: keras.Model, repairs: 
         content_sha256(source.path, source.weights),
         recognise_preprocessing(network),
         repairs.departures(),
+        activations_of(network),
         model,
     )
 

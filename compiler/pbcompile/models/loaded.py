@@ -35,11 +35,15 @@ class ModelTensor:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a model file says about itself without TensorFlow: output shapes are mostly unknown."""
+    """What a model file says about itself without TensorFlow: output shapes are mostly unknown.
+
+    activations: of the outputs, by name, where the config tells.
+    """
 
     inputs: tuple[ModelTensor, ...]
     outputs: tuple[ModelTensor, ...]
     preprocessing: tuple[PreprocessingLayer, ...] = ()
+    activations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class LoadedModel:
     kind:    "keras" or "saved_model".
     repairs: what was changed in an old file so that it means the same today, one sentence each.
     preprocessing: layers at its inputs that a spec's steps might do again.
+    activations: of the outputs, by name, where the config tells.
     departs: where this reading means something else than today's Keras loading the same file would.
     sha256:  over the contents of the model's files, without their paths.
     """
@@ -63,6 +68,7 @@ class LoadedModel:
     sha256: str
     preprocessing: tuple[PreprocessingLayer, ...] = ()
     departs: tuple[str, ...] = ()
+    activations: Mapping[str, str] = field(default_factory=dict)
     keep_alive: object = field(default=None, repr=False, compare=False)
 
     def predict(self, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -44,7 +44,7 @@ def load_saved_model(source: ModelSource) -> LoadedModel:
 
     preprocessing = preprocessing_in_saved_model(source)
     sha256 = content_sha256(source.path)
-    return LoadedModel(inputs, outputs, call, "saved_model", (), sha256, preprocessing, (), loaded)
+    return LoadedModel(inputs, outputs, call, "saved_model", (), sha256, preprocessing, (), {}, loaded)
 
 
 FILE_OPS = ("ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "EagerPyFunc", "PyFuncStateless")

@@ -11,13 +11,13 @@ from typing import Any
 
 from pbcompile.models import ModelSource, ModelTensor, PreprocessingLayer, load_model
 from pbcompile.models.files import kind_of
+from pbcompile.models.heads import Head, is_width_first, read_heads
 from pbcompile.models.keras_files import describe_network, read_network
 from pbcompile.models.lambda_code import expression
 from pbcompile.models.lambdas import lambda_layers, steps_for, stored_code
 from pbcompile.models.network import Network
 from pbcompile.start.evidence import Evidence, look_at_weights
 from pbcompile.start.families import Family, all_layers, recognise_family
-from pbcompile.start.heads import Head, is_width_first, read_heads
 from pbcompile.start.imported import Imported, Step
 
 Ask = Callable[[str, Mapping[str, str], str], str]

@@ -32,6 +32,11 @@ def read_heads(network: Network) -> Mapping[str, Head]:
     return {name: _head(network, ref) for name, ref in zip(names, references(network.outputs), strict=True)}
 
 
+def activations_of(network: Network) -> dict[str, str]:
+    """The activation behind each output, by the output's name; "" where it cannot be told."""
+    return {name: head.activation for name, head in read_heads(network).items()}
+
+
 def _head(network: Network, ref: Ref) -> Head:
     by_name = {spec.name: spec for spec in network.layers}
     activation, classes, is_vector = "", None, False
