@@ -1,6 +1,6 @@
 # Needs make and Python 3.10 to 3.13; the tests also use gcc. Everything else goes into .venv.
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint pixels clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -26,6 +26,9 @@ lint: $(VENV)/.dev  ## ruff and mypy alone
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+
+pixels: $(VENV)/.dev  ## random cases of every step against the real libraries; MINUTES=5
+	@$(BIN)/python benchmarks/pixels.py --minutes $(or $(MINUTES),5)
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -78,6 +78,18 @@ def test_what_is_wrong(step: Fit | Letterbox, message: str) -> None:
         step.check(TensorType("uint8", (None, 8, 8, 3), "NHWC", "RGB"))
 
 
+@pytest.mark.parametrize("size", [(1, 200), (300, 2), (81, 1), (80, 1), (2, 1)])
+def test_pillow_shows_no_image_that_is_too_thin_for_its_frame(size: tuple[int, int]) -> None:
+    for method in ("nearest", "cubic"):
+        step = Letterbox(size=(40, 40), method=method, like=PILLOW, fill=(1.0, 2.0, 3.0))
+        differential.check(step, picture("noise", (2, *size, 3)))
+
+
+def test_fit_of_nearest_pixels_measures_in_float() -> None:
+    """The box's sides are numbers of single precision in Pillow, and so is their difference."""
+    differential.check(Fit(size=(245, 120), method="nearest", like=PILLOW), picture("gradient", (1, 90, 20, 3)))
+
+
 def test_an_enlarged_image_fills_its_frame() -> None:
     x = np.full((1, 10, 10, 3), 7, np.uint8)
     assert (differential.emitted(Letterbox(size=(64, 64), method="linear", like="opencv"), x, is_open=True) == 7).all()

@@ -115,6 +115,11 @@ def test_resize_in_the_order_of_older_pillows(size: tuple[int, int]) -> None:
         assert (differential.reference(new, x) != differential.reference(old, x)).any() == is_tall
 
 
+def test_an_image_with_alpha_that_keeps_its_size_keeps_its_colours() -> None:
+    for like in ("pillow", "pillow-12"):
+        differential.check(Resize(size=(5, 4), method="box", like=like), picture("noise", (1, 5, 4, 4)))
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(height=SIDES, width=SIDES, side=st.sampled_from((1, 7, 32, 100)), is_shorter=st.booleans())
 def test_one_side_is_given_and_the_other_follows(height: int, width: int, side: int, is_shorter: bool) -> None:

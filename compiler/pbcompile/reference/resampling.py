@@ -87,6 +87,8 @@ def _resize_pillow_in_the_other_order(image: np.ndarray, target: tuple[int, int]
     Pillow 13 starts with the height where that loses more than twice as many pixels as the width does.
     """
     (height, width), (rows, columns) = image.shape[:2], target
+    if (height, width) == target:
+        return image
     is_tall = height > rows and height - rows > 2 * (width - columns)
     halfway = (width, rows) if is_tall and not IS_PILLOW_13 else (columns, height)
 

@@ -52,6 +52,14 @@ def _place_pillow(extents: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return [rows, columns, *(_python_round(half) for half in spare)]
 
 
+def vanishes(height: tf.Tensor, width: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> list[tf.Tensor]:
+    """[1 where ImageOps.pad rounds a side of the image to 0 and shows the border alone], else [0]."""
+    h, w, fh, fw = (tf.cast(extent, tf.float64) for extent in (height, width, rows, columns))
+    is_wider = divide(w, h) > divide(fw, fh)
+    side = tf.where(is_wider, _python_round(divide(h, w) * fw), _python_round(divide(w, h) * fh))
+    return [tf.cast(tf.equal(side, 0) & tf.not_equal(divide(w, h), divide(fw, fh)), tf.int32)]
+
+
 def _place_tensorflow(extents: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     h, w, fh, fw = (tf.cast(extent, tf.float32) for extent in extents)
     ratio = tf.maximum(divide(w, fw), divide(h, fh))

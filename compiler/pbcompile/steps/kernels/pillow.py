@@ -112,12 +112,17 @@ def _span(box: Box, axis: Extent, extents: Sequence[tf.Tensor]) -> tuple[tf.Tens
     return tf.gather(tf.stack(extents[:2]), axis), tf.gather(tf.stack(extents[2:]), axis), edges[0], edges[1]
 
 
+def _extent(start: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
+    """float64 length of a side of the box, a difference of two float in C."""
+    return tf.cast(tf.cast(stop - start, tf.float32), tf.float64)
+
+
 def _nearest(x: tf.Tensor, size: Sequence[Extent], target: Sequence[Extent], box: Box) -> tf.Tensor:
     """ImagingScaleAffine: places are found by adding the scale again and again, in double."""
 
     def table(axis: int, *extents: tf.Tensor) -> Sequence[tf.Tensor]:
         size, target, start, stop = _span(box, axis, extents)
-        scale = divide(stop - start, tf.cast(target, tf.float64))
+        scale = divide(_extent(start, stop), tf.cast(target, tf.float64))
         first = settled(start + settled(scale * 0.5))
         steps = tf.where(tf.range(target) > 0, scale + tf.zeros([target], tf.float64), first)
         return [tf.minimum(tf.cast(tf.cumsum(steps), tf.int32), size - 1)]
@@ -133,8 +138,7 @@ def coefficients(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """precompute_coeffs: int32 [target, K] source indices, whether each is used, and its float64 weight."""
     function, reach = FILTERS[method]
-    extent = tf.cast(tf.cast(stop - start, tf.float32), tf.float64)  # a difference of two float in C
-    scale = divide(extent, tf.cast(target, tf.float64))
+    scale = divide(_extent(start, stop), tf.cast(target, tf.float64))
     widening = tf.maximum(scale, 1.0)
     support = reach * widening
     center = settled(start + settled((tf.cast(tf.range(target), tf.float64) + 0.5) * scale))

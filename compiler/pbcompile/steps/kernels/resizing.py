@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from pbcompile.steps.kernels import framing, opencv, pillow
@@ -40,7 +41,14 @@ def letterbox(
     rows, columns, top, left = placement
     resized = resize(x, size, (rows, columns), method, like)
     borders = [(top, frame[0] - rows - top), (left, frame[1] - columns - left)]
-    return pad_constant(resized, borders, fill)
+    framed = pad_constant(resized, borders, fill)
+    if like not in ("pillow", "pillow-12"):
+        return framed
+    (is_gone,) = make_extents(framing.vanishes, *size, *frame)
+    if is_fixed(is_gone) and not is_gone:
+        return framed
+    border = tf.constant(np.asarray(fill, x.dtype.as_numpy_dtype))
+    return tf.where(tf.equal(is_gone, 1), border, framed)
 
 
 def resize(
