@@ -18,6 +18,7 @@ import click
 
 from pbcompile.errors import EXIT_BUG, EXIT_DONE, EXIT_NO, EXIT_SPEC, PbcompileError, Problem
 from pbcompile.rendering import (
+    answer_lines,
     begun_lines,
     compiled_lines,
     difference_lines,
@@ -25,7 +26,6 @@ from pbcompile.rendering import (
     inspected_lines,
     pipeline_lines,
     preview_lines,
-    result_lines,
 )
 from pbcompile.version import __version__
 
@@ -282,29 +282,74 @@ def _ask(question: str, choices: Mapping[str, str], default: str) -> str:
 
 @cli.command("predict")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(allow_dash=True), metavar="INPUT...")
+@click.option("--jsonl", is_flag=True, help="Print one JSON object per input, as soon as it is there.")
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True,
+              help="How many images of one size to run at once.")  # fmt: skip
 @as_json
-def predict_command(file: Path, inputs: tuple[str, ...], use_json: bool) -> None:
-    """Run FILE on images or .npy arrays.
+def predict_command(file: Path, inputs: tuple[str, ...], jsonl: bool, batch: int, use_json: bool) -> None:
+    """Run FILE on images, folders of images, .npy arrays, or - for stdin.
 
-    With several inputs in the artifact, give one as NAME=PATH for each of them.
+    With several inputs in the artifact, give one as NAME=PATH for each of them.  An input that cannot be read is
+    reported, and the others go on.
     """
-    import_tensorflow()
-    from pbcompile.predict import predict_files
+    from pbcompile.artifact import read_file
 
-    results, problems = predict_files(file, inputs)
+    read_file(file)  # a missing file is told before TensorFlow starts
+    import_tensorflow()
+    from pbcompile.predict import Predictor
+
+    predictor = Predictor(file, sys.stdin.buffer if "-" in " ".join(inputs) else None)
+    jobs = predictor.jobs(inputs)
+    problems: list[Problem] = []
+    separator = '{"results": ['
+    with _counting(len(jobs)) as advance:
+        for answer in predictor.answers(jobs, batch):
+            advance()
+            problems += answer.problems
+            if not use_json:
+                for problem in answer.problems:
+                    click.echo(problem.render(), err=True)
+            if jsonl and not use_json:
+                said = {"error": _error_json(EXIT_SPEC, answer.problems)} if answer.problems else answer.as_json()
+                _print_json({"input": answer.input, **said})
+            elif use_json and not answer.problems:
+                text = json.dumps(answer.as_json(), ensure_ascii=False, allow_nan=False)
+                click.echo(separator + text, nl=False)
+                separator = ", "
+            elif not answer.problems:
+                _echo(answer_lines(answer.input, answer.outputs))
     if use_json:
-        report: dict[str, Any] = {"results": results}
+        error = ""
         if problems:
-            report["error"] = _error_json(EXIT_SPEC, problems)
-        _print_json(report)
-    else:
-        for result in results:
-            _echo(result_lines(result))
-        for problem in problems:
-            click.echo(problem.render(), err=True)
+            error = ', "error": ' + json.dumps(_error_json(EXIT_SPEC, problems), ensure_ascii=False)
+        click.echo(("" if separator == ", " else separator) + "]" + error + "}")
     if problems:
         sys.exit(EXIT_SPEC)
+
+
+@contextmanager
+def _counting(total: int) -> Iterator[Callable[[], None]]:
+    """A bar with the rate, on a terminal and for more than one input; on stderr."""
+    if total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    started = time.perf_counter()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("predict", total=total, rate="")
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            rate = done / max(time.perf_counter() - started, 1e-9)
+            bar.update(task, completed=done, rate=f"{rate:.1f} images/s")
+
+        yield advance
 
 
 @contextmanager

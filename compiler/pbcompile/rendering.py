@@ -129,13 +129,45 @@ def difference_lines(report: Report) -> list[str]:
     return lines
 
 
-def result_lines(result: Report) -> list[str]:
-    """`predict`: one input and its outputs."""
-    lines = [result["input"]]
-    for name, value in result["outputs"].items():
-        text = json.dumps(value, ensure_ascii=False)
-        lines.append(f"  {name}: {text if len(text) <= 400 else text[:400] + '…'}")
+def answer_lines(name: str, outputs: Mapping[str, Any]) -> list[str]:
+    """`predict`: one input and its outputs: labels and scores as a table, small tensors whole, large ones in short."""
+    lines = [name]
+    for key, value in outputs.items():
+        stem = key.removesuffix("_scores")
+        if stem != key and f"{stem}_indices" in outputs:
+            lines += _table(stem, outputs)
+        elif not any(key.endswith(end) and f"{key.removesuffix(end)}_scores" in outputs for end in _PARTS):
+            lines.append(f"  {key}: {_values(value)}")
     return lines
+
+
+_PARTS = ("_labels", "_indices")
+
+
+def _table(stem: str, outputs: Mapping[str, Any]) -> list[str]:
+    """The rows of a top_k: rank, label or index, score."""
+    scores, indices = outputs[f"{stem}_scores"], outputs[f"{stem}_indices"]
+    labels = outputs.get(f"{stem}_labels")
+    lines = []
+    for item in range(len(scores)):
+        words = [f"{i}" if labels is None else _text(labels[item][rank]) for rank, i in enumerate(indices[item])]
+        width = max(len(word) for word in words)
+        lines += [f"  {word:<{width}}  {score:.4g}" for word, score in zip(words, scores[item], strict=True)]
+    return lines
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _values(value: Any) -> str:
+    """A tensor in one line: its numbers where they are few, else its type, range and mean."""
+    shape, flat = list(getattr(value, "shape", ())), getattr(value, "ravel", lambda: [value])()
+    if len(flat) <= 16:
+        return json.dumps(value.tolist() if hasattr(value, "tolist") else _text(value), default=_text)
+    if value.dtype.kind not in "biuf":
+        return f"{value.dtype} {shape}"
+    return f"{value.dtype} {shape}, {value.min():.4g} … {value.max():.4g}, mean {value.mean():.4g}"
 
 
 def _kept(kept: Sequence[Report], most: int = 3) -> list[str]:
