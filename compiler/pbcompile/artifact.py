@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pbcompile.errors import PbcompileError, Problem
+from pbcompile.steps.detection import NonMaxSuppression
 from pbcompile.steps.postprocess import TopK
 from pbcompile.version import __version__
 
@@ -39,10 +40,10 @@ def make_contract(plan: Plan, model: LoadedModel, report: CompileReport, toleran
 
     spec = plan.spec
     labels = {
-        output.spec.name: list(step.names)
+        output.spec.name: list(step.label_names)
         for output in plan.outputs
         for step in output.spec.postprocess
-        if isinstance(step, TopK) and step.names
+        if isinstance(step, (NonMaxSuppression, TopK)) and step.label_names
     }
     return {
         "format": 1,

@@ -19,7 +19,7 @@ from pbcompile.artifact import read_artifact
 from pbcompile.models.variants import mistaken_calls
 from pbcompile.plan import Plan
 from pbcompile.reference.decoding import decode_by_tensorflow
-from pbcompile.reference.program import apply_reference, postprocess_reference, preprocess_reference, stages_reference
+from pbcompile.reference.program import answers_reference, apply_reference, preprocess_reference, stages_reference
 from pbcompile.result import Compiled
 from pbcompile.samples import Sample
 from pbcompile.spec import InputSpec
@@ -118,10 +118,7 @@ def _run(
             ):
                 return None
         given = (call or made.model.predict)(feeds)
-        found: dict[str, Array] = {}
-        for output in plan.outputs:
-            found |= postprocess_reference(output.spec, output.types, given[output.source])
-        answers.append(found)
+        answers.append(answers_reference(plan, given, sample.feeds))
     return answers
 
 
@@ -135,7 +132,7 @@ def _behind(plan: Plan, expected: Sequence[Expected]) -> Iterator[tuple[Cause, A
             yield Cause("outputs", one, f'the outputs "{one}" and "{other}" are swapped'), swapped
     for output in plan.outputs:
         name = output.spec.name
-        if name not in output.emitted or not output.types[-1].is_float or output.types[-1].rank < 2:
+        if name not in output.emitted or not output.emitted[name].is_float or output.emitted[name].rank < 2:
             continue
         for word, function in (("softmax", _softmax), ("sigmoid", _sigmoid)):
             twice = [{**a.outputs, name: function(a.outputs[name])} for a in expected]

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from pbcompile.errors import Problem, SpecError, did_you_mean
 from pbcompile.models import ModelTensor
 from pbcompile.spec import InputSpec, OutputSpec, Spec
-from pbcompile.steps.postprocess import TopK
+from pbcompile.steps.base import PartsStep, Step, only_part
+from pbcompile.steps.placement import ImageInput, Parts
 from pbcompile.tensor_type import Dims, TensorType
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class PlannedOutput:
-    """One output of the spec with the model output it comes from.
+    """One output of the spec with the model outputs it comes from.
 
-    types:   type before each postprocess step; `types[0]` is what the model gives.
+    types:   what is there before each postprocess step, and behind the last one; `types[0]` is what the model gives.
     emitted: the nodes it stands for, by their public names, in order.
+    image:   the input that its steps look at, where one does.
     """
 
     spec: OutputSpec
-    source: str
-    types: tuple[TensorType, ...]
+    sources: tuple[str, ...]
+    types: tuple[Parts, ...]
     emitted: Mapping[str, TensorType]
+    image: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The model's output or outputs, for people to read."""
+        return ", ".join(self.sources)
+
+    def given(self, answers: Mapping[str, T]) -> dict[str, T]:
+        """The parts that go into the first step, out of all that the model gives."""
+        if len(self.sources) == 1:
+            return {"": answers[self.sources[0]]}
+        return {name: answers[name] for name in self.sources}
 
 
 @dataclass(frozen=True)
@@ -83,10 +100,21 @@ def _bind_inputs(
         else:
             feeds[name], targets[item.name] = item, by_name[name]
             problems.extend(_mismatch(item, by_name[name]))
+    problems.extend(_unlike_batches(list(feeds.values())))
     missing = [name for name in by_name if name not in feeds]
     if missing and not problems:
         problems.append(Problem("input-missing", f"nothing feeds the model's {_listed(missing)}", "/inputs"))
     return {name: feeds[name] for name in by_name if name in feeds}, targets
+
+
+def _unlike_batches(inputs: Sequence[InputSpec]) -> Iterator[Problem]:
+    """Inputs whose fixed batches differ; the graph itself compares open ones when they are fed."""
+    fixed = [item for item in inputs if item.batch is not None]
+    for item in fixed[1:]:
+        if item.batch != fixed[0].batch:
+            message = f'"{fixed[0].name}" has a batch of {fixed[0].batch}, and "{item.name}" one of {item.batch}'
+            hint = "give all inputs the same first size, or null: any number of items, the same for all"
+            yield Problem("batch-mismatch", message, item.pointer, hint)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -126,43 +154,75 @@ def _bind_outputs(
     spec: Spec, outputs: Sequence[ModelTensor], problems: list[Problem], is_built: bool
 ) -> tuple[PlannedOutput, ...]:
     by_name = {tensor.name: tensor for tensor in outputs}
-    wanted = spec.outputs or tuple(OutputSpec(name, name, (), "/outputs") for name in by_name)
-    batch = {item.entry.shape[0] for item in spec.inputs if item.entry.rank}
+    wanted = spec.outputs or tuple(OutputSpec(name, (name,), (), "/outputs") for name in by_name)
+    batch = {item.entry.shape[0] for item in spec.inputs if item.entry.rank} - {None}
     fixed = batch.pop() if len(batch) == 1 else None
     planned = []
     for item in wanted:
-        source = item.source or (next(iter(by_name)) if len(by_name) == 1 else item.name)
-        if source not in by_name:
-            message = f'the model has no output "{source}"'
-            if item.source is None:
+        sources = item.sources or (next(iter(by_name)) if len(by_name) == 1 else item.name,)
+        unknown = [(index, name) for index, name in enumerate(sources) if name not in by_name]
+        for index, name in unknown:
+            message = f'the model has no output "{name}"'
+            pointer = f"{item.pointer}/from/{index}" if item.is_joined else f"{item.pointer}/from"
+            if not item.sources:
                 message = f'"{item.name}" is none of the model\'s {len(by_name)} outputs, and "from" is missing'
-            pointer = item.pointer if item.source is None else f"{item.pointer}/from"
-            hint = "its outputs: " + ", ".join(by_name) if len(by_name) <= 8 else did_you_mean(source, by_name)
+                pointer = item.pointer
+            hint = "its outputs: " + ", ".join(by_name) if len(by_name) <= 8 else did_you_mean(name, by_name)
             problems.append(Problem("output-unknown", message, pointer, hint))
+        if unknown:
             continue
-        if by_name[source].shape is None and not is_built:
-            planned.append(PlannedOutput(item, source, (), {}))
+        if any(by_name[name].shape is None for name in sources) and not is_built:
+            planned.append(PlannedOutput(item, sources, (), {}))
             continue
         try:
-            planned.append(_plan_output(item, source, by_name[source], fixed))
+            planned.append(_plan_output(item, {name: by_name[name] for name in sources}, fixed, spec.inputs))
         except SpecError as error:
             problems.extend(error.problems)
     return tuple(planned)
 
 
-def _plan_output(item: OutputSpec, source: str, tensor: ModelTensor, batch: int | None) -> PlannedOutput:
+def _plan_output(
+    item: OutputSpec, tensors: Mapping[str, ModelTensor], batch: int | None, inputs: Sequence[InputSpec]
+) -> PlannedOutput:
+    given: Parts = {name if item.is_joined else "": _given_type(item, t, batch) for name, t in tensors.items()}
+    types, image = [given], None
+    for step in item.postprocess:
+        if isinstance(step, PartsStep):
+            image = image or (_image_of(item, step, inputs) if step.uses_image else None)
+            given = step.check_parts(given, image if step.uses_image else None)
+        else:
+            given = {"": step.check(only_part(step, given))}
+        types.append(given)
+    emitted = {
+        f"{item.name}_{part}" if part else item.name: replace(kind, layout="", channels="")
+        for part, kind in given.items()
+    }
+    return PlannedOutput(item, tuple(tensors), tuple(types), emitted, image.name if image else None)
+
+
+def _given_type(item: OutputSpec, tensor: ModelTensor, batch: int | None) -> TensorType:
     if tensor.shape is None and item.postprocess:
-        message = f'the model does not say the rank of its output "{source}", so no step can follow it'
+        message = f'the model does not say the rank of its output "{tensor.name}", so no step can follow it'
         raise SpecError(Problem("step-type-mismatch", message, item.postprocess[0].pointer))
     shape: Dims = tensor.shape or ()
     if shape and shape[0] is None:
         shape = (batch, *shape[1:])
-    given = TensorType(tensor.dtype, shape)
-    types = [given]
-    for step in item.postprocess:
-        if isinstance(step, TopK):
-            parts = {f"{item.name}_{part}": kind for part, kind in step.check_parts(given).items()}
-            return PlannedOutput(item, source, tuple(types), parts)
-        given = step.check(given)
-        types.append(given)
-    return PlannedOutput(item, source, tuple(types), {item.name: replace(given, layout="", channels="")})
+    return TensorType(tensor.dtype, shape)
+
+
+def _image_of(item: OutputSpec, step: Step, inputs: Sequence[InputSpec]) -> ImageInput:
+    """The image that `step` looks at: the one that the output names, or the only one."""
+    images = [each for each in inputs if each.kind != "tensor"]
+    if item.image is not None:
+        images = [each for each in images if each.name == item.image]
+        if not images:
+            hint = did_you_mean(item.image, [each.name for each in inputs if each.kind != "tensor"])
+            message = f'"{item.image}" is no image input of this spec'
+            raise SpecError(Problem("input-unknown", message, f"{item.pointer}/source", hint))
+    if len(images) != 1:
+        named = ", ".join(f'"{each.name}"' for each in images)
+        hint = f'say "source": one of {named}' if images else ""
+        raise step.fail(
+            f'"{step.op}" looks at the image that was fed, and the spec has {len(images)} images', "op", hint
+        )
+    return images[0].as_image

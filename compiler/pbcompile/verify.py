@@ -25,11 +25,11 @@ import numpy.typing as npt
 
 from pbcompile.errors import Problem, SpecError
 from pbcompile.models.original import Predict
+from pbcompile.nearness import why_different
 from pbcompile.plan import Plan, PlannedOutput
-from pbcompile.reference.program import postprocess_reference, preprocess_reference, stages_reference
+from pbcompile.reference.program import answers_reference, preprocess_reference, stages_reference
 from pbcompile.samples import Sample
 from pbcompile.spec import InputSpec
-from pbcompile.steps.postprocess import TopK
 from pbcompile.tensor_type import TensorType
 
 Array = npt.NDArray[Any]
@@ -105,6 +105,7 @@ class Expected:
     preprocessed: Mapping[str, Array]
     model: Mapping[str, Array]
     outputs: Mapping[str, Array]
+    feeds: Mapping[str, Any]
     floor: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -118,17 +119,14 @@ def reference_answers(
     answers = []
     for sample in samples:
         ready = {item.name: _preprocess(item, sample) for item in plan.spec.inputs}
-        answers.append(_answer(plan, predict, ready))
+        answers.append(_answer(plan, predict, ready, sample.feeds))
         advance()
     return answers
 
 
-def _answer(plan: Plan, predict: Predict, ready: Mapping[str, Array]) -> Expected:
+def _answer(plan: Plan, predict: Predict, ready: Mapping[str, Array], feeds: Mapping[str, Any]) -> Expected:
     given = predict({name: ready[item.name].astype(plan.targets[item.name].dtype) for name, item in plan.feeds.items()})
-    outputs: dict[str, Array] = {}
-    for output in plan.outputs:
-        outputs |= postprocess_reference(output.spec, output.types, given[output.source])
-    return Expected(ready, given, outputs)
+    return Expected(ready, given, answers_reference(plan, given, feeds), feeds)
 
 
 def with_floors(plan: Plan, predict: Predict, expected: Sequence[Expected]) -> list[Expected]:
@@ -142,7 +140,7 @@ def with_floors(plan: Plan, predict: Predict, expected: Sequence[Expected]) -> l
             else x
             for name, x in answer.preprocessed.items()
         }
-        other = _answer(plan, predict, moved)
+        other = _answer(plan, predict, moved, answer.feeds)
         pairs = [(answer.model, other.model), (answer.outputs, other.outputs)]
         floor = {
             name: MOVES * float(np.max(np.abs(value.astype(np.float64) - after[name]), initial=0.0))
@@ -209,18 +207,49 @@ def compare(
     results: dict[str, OutputParity] = {}
     names = [sample.name for sample in samples]
     for output in plan.outputs:
+        why: str | None = None
         for name in output.emitted:
-            triples = [
-                (wanted.outputs[name], got[name], wanted.model[output.source])
-                for wanted, got in zip(expected, outputs, strict=True)
-            ]
-            comparison = _Comparison(plan, output, name, tolerance, [answer.floor for answer in expected])
-            results[name] = parity_of = comparison.run(triples, names)
+            pairs = [(wanted.outputs[name], got[name]) for wanted, got in zip(expected, outputs, strict=True)]
+            comparison = _Comparison(plan, name, tolerance, [answer.floor for answer in expected])
+            parity_of = comparison.run(pairs, names)
+            if not parity_of.excess <= 1:
+                why = _why(plan, output, samples, expected, outputs, tolerance) if why is None else why
+                if why == EXPLAINED:
+                    parity_of = replace(parity_of, excess=1.0)
+                elif why:
+                    parity_of = replace(parity_of, excess=math.inf, worst=why)
+            results[name] = parity_of
             found = _judge(plan, output, name, parity_of)
             if found:
                 problems.append(found)
                 divergence = divergence or {"stage": "model", "layer": output.source}
     return VerifyReport(not problems, len(samples), original, pixels, results, tuple(problems), divergence)
+
+
+EXPLAINED = "explained"
+
+
+def _why(
+    plan: Plan,
+    output: PlannedOutput,
+    samples: Sequence[Sample],
+    expected: Sequence[Expected],
+    outputs: Sequence[Mapping[str, Array]],
+    tolerance: float,
+) -> str:
+    """Which sample of an output has no other right answer, and why; `EXPLAINED` where near ties explain all of them,
+    "" for outputs that are compared number by number."""
+    rtol = tolerance if plan.spec.verify.rtol is None else plan.spec.verify.rtol
+    for sample, wanted, got in zip(samples, expected, outputs, strict=True):
+        size = max((float(np.abs(wanted.model[name]).max(initial=0.0)) for name in output.sources), default=0.0)
+        moves = max((wanted.floor.get(name, 0.0) for name in output.sources), default=0.0)
+        room = max(rtol, moves / size if size else 0.0)
+        why = why_different(plan, output, wanted.feeds, wanted.model, wanted.outputs, got, room)
+        if why is None:
+            return ""
+        if why:
+            return f"on {sample.name}, {why}"
+    return EXPLAINED
 
 
 def _judge(plan: Plan, output: PlannedOutput, name: str, parity: OutputParity) -> Problem | None:
@@ -254,32 +283,29 @@ def _compare_pixels(kind: str, given: TensorType, pairs: Sequence[tuple[Array, A
 class _Comparison:
     """Compares one public output over all samples."""
 
-    def __init__(
-        self, plan: Plan, output: PlannedOutput, name: str, tolerance: float, floors: Sequence[Mapping[str, float]]
-    ) -> None:
+    def __init__(self, plan: Plan, name: str, tolerance: float, floors: Sequence[Mapping[str, float]]) -> None:
         verify = plan.spec.verify
-        self.floors = [(floor.get(name, 0.0), floor.get(output.source, 0.0)) for floor in floors]
-        self.output, self.name = output, name
+        self.floors = [floor.get(name, 0.0) for floor in floors]
         self.rtol = tolerance if verify.rtol is None else verify.rtol
         self.atol = verify.atol
         self.explicit = verify.rtol is not None or verify.atol is not None
 
-    def run(self, triples: Sequence[tuple[Array, Array, Array]], names: Sequence[str]) -> OutputParity:
-        """Each triple is (expected, got, what the model gave) for the sample of that name."""
+    def run(self, pairs: Sequence[tuple[Array, Array]], names: Sequence[str]) -> OutputParity:
+        """Each pair is (expected, got) for the sample of that name."""
         excess, worst = 0.0, ""
-        for (wanted, got, raw), name, floors in zip(triples, names, self.floors, strict=True):
-            amount, where = self._excess(wanted, got, raw, floors)
+        for (wanted, got), name, floor in zip(pairs, names, self.floors, strict=True):
+            amount, where = self._excess(wanted, got, floor)
             if not amount <= excess:
                 excess, worst = amount, f"on {name}, {where}"
-        wanted0 = triples[0][0]
-        if wanted0.dtype.kind != "f" or any(w.shape != g.shape for w, g, _ in triples):
+        wanted0 = pairs[0][0]
+        if wanted0.dtype.kind != "f" or any(w.shape != g.shape for w, g in pairs):
             return OutputParity(None, None, None, None, excess, worst)
-        a = np.concatenate([w.ravel() for w, _, _ in triples]).astype(np.float64)
-        b = np.concatenate([g.ravel() for _, g, _ in triples]).astype(np.float64)
+        a = np.concatenate([w.ravel() for w, _ in pairs]).astype(np.float64)
+        b = np.concatenate([g.ravel() for _, g in pairs]).astype(np.float64)
         norm = float(np.linalg.norm(a) * np.linalg.norm(b))
         top1 = None
         if wanted0.ndim == 2 and wanted0.shape[1] > 1:
-            same = [self._same_class(w, g, f) for (w, g, _), (f, _) in zip(triples, self.floors, strict=True)]
+            same = [self._same_class(w, g, f) for (w, g), f in zip(pairs, self.floors, strict=True)]
             top1 = float(np.mean(np.concatenate(same)))
         return OutputParity(
             max_abs=float(np.max(np.abs(a - b), initial=0.0)),
@@ -299,7 +325,7 @@ class _Comparison:
         relative = self.rtol * float(finite.max(initial=0.0)) + np.finfo(np.float32).tiny
         return np.full(wanted.shape, max(relative, floor))
 
-    def _excess(self, wanted: Array, got: Array, raw: Array, floors: tuple[float, float]) -> tuple[float, str]:
+    def _excess(self, wanted: Array, got: Array, floor: float) -> tuple[float, str]:
         """The largest difference over its tolerance, and where."""
         if wanted.shape != got.shape:
             return math.inf, f"the shape is {list(got.shape)} for {list(wanted.shape)}"
@@ -307,7 +333,7 @@ class _Comparison:
             difference = np.abs(wanted.astype(np.float64) - got.astype(np.float64))
             difference[(wanted == got) | ((wanted != wanted) & (got != got))] = 0.0  # equal infinities, NaN on both
             with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = difference / self._allowed(wanted, floors[0])
+                ratio = difference / self._allowed(wanted, floor)
             ratio[difference == 0] = 0.0  # also where nothing is allowed
             ratio[np.isnan(ratio)] = math.inf
             if not ratio.size:
@@ -316,32 +342,7 @@ class _Comparison:
             where = f"element {[int(i) for i in at]} is {got[at]:.9g} for {wanted[at]:.9g}"
             return float(ratio[at]), f"{where} ({ratio[at]:.3g} times the tolerance)"
         differing = int(np.sum(wanted != got))
-        if not differing:
-            return 0.0, ""
-        if self._is_near_tie(wanted, got, raw, floors[1]):
-            return 1.0, f"{differing} values decided a near tie the other way"
-        return math.inf, f"{differing} of {wanted.size} values differ"
-
-    def _is_near_tie(self, wanted: Array, got: Array, raw: Array, floor: float) -> bool:
-        """Whether other indices name scores that are the same within tolerance: float noise may decide those."""
-        steps = self.output.spec.postprocess
-        if len(steps) != 1 or raw.ndim != 2:
-            return False
-        step = steps[0]
-        if isinstance(step, TopK):
-            if self.name.endswith("_labels"):
-                if len(set(step.names)) != len(step.names):
-                    return False
-                order = {name.encode(): index for index, name in enumerate(step.names)}
-                wanted = np.vectorize(order.__getitem__, otypes=[int])(wanted)
-                got = np.vectorize(lambda label: order.get(label, 0), otypes=[int])(got)
-        elif step.op == "argmax":
-            wanted, got = wanted[:, None], got[:, None]
-        else:
-            return False
-        rows = np.arange(len(raw))[:, None]
-        gap = np.abs(raw[rows, wanted].astype(np.float64) - raw[rows, got])
-        return bool(np.all(gap <= self._allowed(raw, floor)[rows, wanted]))
+        return (math.inf, f"{differing} of {wanted.size} values differ") if differing else (0.0, "")
 
     def _same_class(self, wanted: Array, got: Array, floor: float) -> Array:
         rows = np.arange(len(wanted))

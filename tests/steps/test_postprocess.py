@@ -51,10 +51,14 @@ def test_top_k_gives_scores_indices_and_labels(n, classes, seed, ties, data) -> 
     x = np.round(x) if ties else x
     k = data.draw(st.integers(1, classes))
     names = tuple(f"čat {index}" for index in range(classes))
-    step = TopK(k=k, labels=names, names=names)
-    have = {part: value.numpy() for part, value in step.emit_parts(tf.constant(x)).items()}
-    want = top_k(step, x)
-    assert list(have) == list(step.check_parts(TensorType("float32", x.shape))) == ["labels", "scores", "indices"]
+    step = TopK(k=k, labels=names, label_names=names)
+    have = {part: value.numpy() for part, value in step.emit_parts({"": tf.constant(x)}, {}, None).items()}
+    want = top_k(step, {"": x})
+    assert (
+        list(have)
+        == list(step.check_parts({"": TensorType("float32", x.shape)}, None))
+        == ["labels", "scores", "indices"]
+    )
     for part in have:
         np.testing.assert_array_equal(have[part], want[part])
 
@@ -89,9 +93,9 @@ def test_what_does_not_fit_is_refused(step, given, says) -> None:
     [
         (TopK(k=2), TensorType("float32", (None, 3, 4)), "takes \\[batch, classes\\]"),
         (TopK(k=5), TensorType("float32", (None, 4)), "k is 5, and there are 4 classes"),
-        (TopK(k=1, labels=("a",), names=("a",)), TensorType("float32", (None, 4)), "1 labels and 4 classes"),
+        (TopK(k=1, labels=("a",), label_names=("a",)), TensorType("float32", (None, 4)), "1 labels and 4 classes"),
     ],
 )
 def test_a_top_k_that_does_not_fit_is_refused(step, given, says) -> None:
     with pytest.raises(SpecError, match=says):
-        step.check_parts(given)
+        step.check_parts({"": given}, None)

@@ -161,14 +161,11 @@ class OpenVinoWhole(Program):
 
     def __call__(self, feeds: Feeds) -> dict[str, Array]:
         """One inference request and the reference's postprocessing."""
-        from pbcompile.reference.program import postprocess_reference
+        from pbcompile.reference.program import answers_reference
 
         found = self._runtime.run([feeds[self._name]])
-        answers: dict[str, Array] = {}
-        nodes = {end.name: f"{end.node}:0" for end in self._network.outputs}
-        for output in self._plan.outputs:
-            answers |= postprocess_reference(output.spec, output.types, found[nodes[output.source]])
-        return answers
+        given = {end.name: found[f"{end.node}:0"] for end in self._network.outputs}
+        return answers_reference(self._plan, given, feeds)
 
 
 def _affine(step: Any) -> tuple[bool, list[float], list[float]]:

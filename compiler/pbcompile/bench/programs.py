@@ -43,19 +43,16 @@ class Unfused(Program):
     """The program that a user would have written: the real libraries around a network."""
 
     def __init__(self, plan: Plan, network: Runner) -> None:
-        from pbcompile.reference.program import postprocess_reference, preprocess_reference
+        from pbcompile.reference.program import answers_reference, preprocess_reference
 
         self.plan, self.network = plan, network
-        self._preprocess, self._postprocess = preprocess_reference, postprocess_reference
+        self._preprocess, self._postprocess = preprocess_reference, answers_reference
 
     def __call__(self, feeds: Feeds) -> dict[str, Array]:
         """Preprocess, run the network, postprocess."""
         ready = self.prepared(feeds)
         given = self.network({name: ready[item.name] for name, item in self.plan.feeds.items()})
-        answers: dict[str, Array] = {}
-        for output in self.plan.outputs:
-            answers |= self._postprocess(output.spec, output.types, given[output.source])
-        return answers
+        return self._postprocess(self.plan, given, feeds)
 
     def prepared(self, feeds: Feeds) -> dict[str, Array]:
         """Every input as the model takes it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -122,12 +122,13 @@ def threshold(step: post.Threshold, x: Array, given: TensorType) -> Array:
     return np.asarray(x > x.dtype.type(step.value), np.uint8)
 
 
-def top_k(step: post.TopK, x: Array) -> dict[str, Array]:
+def top_k(step: post.TopK, given: Mapping[str, Array], seen: object = None) -> dict[str, Array]:
     """The parts of a `top_k`: stable sort from the largest down."""
+    x = given[""]
     order = np.argsort(-x.astype(np.float64), axis=-1, kind="stable")[:, : step.k].astype(np.int32)
     parts: dict[str, Array] = {"scores": np.take_along_axis(x, order, -1), "indices": order}
-    if step.names:
-        parts["labels"] = np.array([name.encode() for name in step.names], object)[order]
+    if step.label_names:
+        parts["labels"] = np.array([name.encode() for name in step.label_names], object)[order]
     return {part: parts[part] for part in step.parts}
 
 

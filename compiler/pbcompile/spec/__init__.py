@@ -1,6 +1,6 @@
 """The spec: JSON with positions, its schema, and the frozen data it becomes."""
 
-from pbcompile.spec.load import emitted_names, load_spec
+from pbcompile.spec.load import emitted_names, emitted_parts, load_spec
 from pbcompile.spec.schema import assemble_schema
 from pbcompile.spec.spec import InputSpec, ModelSource, OutputSpec, Spec, VerifySpec
 
@@ -12,5 +12,6 @@ __all__ = [
     "VerifySpec",
     "assemble_schema",
     "emitted_names",
+    "emitted_parts",
     "load_spec",
 ]

@@ -12,8 +12,9 @@ from pbcompile.spec.schema import find_problems
 from pbcompile.spec.spec import InputSpec, ModelSource, OutputSpec, Spec, VerifySpec
 from pbcompile.spec.text import JsonText, escape, read_json
 from pbcompile.steps import POST_STEPS, STEPS, Step
+from pbcompile.steps.base import PartsStep
 from pbcompile.steps.camera import CAMERA, camera_types
-from pbcompile.steps.postprocess import TopK
+from pbcompile.steps.own import Python
 from pbcompile.tensor_type import CHANNEL_COUNT, INTEGER_RANGE, Dims, TensorType
 
 T = TypeVar("T")
@@ -123,8 +124,15 @@ class _Builder:
 
     def steps(self, values: list[Mapping[str, Any]], pointer: str, known: tuple[type[Step], ...]) -> Iterator[Step]:
         by_op = {step.op: step for step in known}
+        model = self.document["model"]
+        is_trusted = isinstance(model, dict) and model.get("trust_code", False)
         for index, value in enumerate(values):
-            yield by_op[value["op"]].from_json(value, f"{pointer}/{index}", self.folder)
+            step = by_op[value["op"]].from_json(value, f"{pointer}/{index}", self.folder)
+            if isinstance(step, Python) and not is_trusted:
+                message = f'"{step.function}" is Python code to run, and trust_code is not set'
+                hint = 'add "trust_code": true to "model" if that code is yours'
+                raise SpecError(Problem("code-untrusted", message, f"{step.pointer}/function", hint))
+            yield step
 
     def input(self, name: str, value: Mapping[str, Any]) -> InputSpec:
         pointer = f"/inputs/{escape(name)}"
@@ -161,16 +169,31 @@ class _Builder:
     def output(self, name: str, value: Mapping[str, Any]) -> OutputSpec:
         pointer = f"/outputs/{escape(name)}"
         steps = tuple(self.steps(value.get("postprocess", []), f"{pointer}/postprocess", POST_STEPS))
-        for step in steps[:-1]:
-            if isinstance(step, TopK):
-                raise step.fail('"top_k" gives several outputs, so it must be the last step', "op")
-        return OutputSpec(name, value.get("from"), steps, pointer)
+        source = value.get("from")
+        sources = tuple(source) if isinstance(source, list) else (source,) if source else ()
+        output = OutputSpec(name, sources, steps, pointer, value.get("source"))
+        if output.is_joined and not (steps and isinstance(steps[0], PartsStep)):
+            message = f"{len(sources)} outputs of the model need a step that makes one answer of them"
+            raise SpecError(Problem("step-type-mismatch", message, f"{pointer}/from", 'such as "decode_boxes"'))
+        for index, step in enumerate(steps):
+            given = emitted_parts(output, index)
+            if given != ("",) and not isinstance(step, PartsStep):
+                said = f"{len(given)} tensors: {', '.join(given)}"
+                raise step.fail(f'"{step.op}" takes one tensor, and the step before it gives {said}', "op")
+        return output
+
+
+def emitted_parts(output: OutputSpec, count: int | None = None) -> tuple[str, ...]:
+    """Names of the parts behind the first `count` steps of an output, or behind all."""
+    names = output.sources if output.is_joined else ("",)
+    for step in output.postprocess[:count]:
+        names = step.names(names) if isinstance(step, PartsStep) else ("",)
+    return names
 
 
 def emitted_names(output: OutputSpec) -> tuple[str, ...]:
-    """Names of the nodes that an output stands for: its own, or one per part of a last step that has parts."""
-    last = output.postprocess[-1] if output.postprocess else None
-    return tuple(f"{output.name}_{part}" for part in last.parts) if isinstance(last, TopK) else (output.name,)
+    """Names of the nodes that an output stands for: its own, or one per part that its steps make."""
+    return tuple(f"{output.name}_{part}" if part else output.name for part in emitted_parts(output))
 
 
 def _refuse(value: Mapping[str, Any], kind: str, keys: tuple[str, ...], pointer: str) -> None:

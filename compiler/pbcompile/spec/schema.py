@@ -143,7 +143,18 @@ _INPUT: dict[str, Any] = {
 }
 
 _OUTPUT: dict[str, Any] = {
-    "from": {"description": "The model's output, under its Keras name.", **_FILE},
+    "from": {
+        "description": "The model's output, under its Keras name; several, for a step that takes several.",
+        "type": ["string", "array"],
+        "minLength": 1,
+        "items": _FILE,
+        "minItems": 1,
+        "uniqueItems": True,
+    },
+    "source": {
+        "description": "The input whose pixels boxes and masks go back to; left out where there is one image.",
+        **_FILE,
+    },
     "postprocess": {
         "description": "Steps between the model and this output, in order.",
         "type": "array",

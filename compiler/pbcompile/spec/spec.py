@@ -12,6 +12,7 @@ from pbcompile.errors import ModelError, Problem
 from pbcompile.spec.formula import Formula
 from pbcompile.spec.text import JsonText
 from pbcompile.steps import Step
+from pbcompile.steps.placement import ImageInput
 from pbcompile.tensor_type import TensorType
 
 
@@ -73,6 +74,17 @@ class InputSpec:
         return next(index for index, given in enumerate((self.entry, *self.types)) if None not in given.shape[1:])
 
     @property
+    def batch(self) -> int | None:
+        """How many items one feed holds: fixed, or None where any number is fed."""
+        return self.entry.shape[0]
+
+    @property
+    def as_image(self) -> ImageInput:
+        """What the steps behind the model may know of an image input."""
+        has_stored = self.kind == "encoded" and self.exif == "apply"
+        return ImageInput(self.name, self.entry, self.preprocess, self.types, self.is_vector, has_stored)
+
+    @property
     def is_vector(self) -> bool:
         """Whether several encoded images are fed at once."""
         return self.kind == "encoded" and self.fed.rank == 1
@@ -92,12 +104,27 @@ class Tap:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One output of the artifact: a model output (`source`, its Keras name; None is the only one) and its steps."""
+    """One output of the artifact: what it is made of, and its steps.
+
+    sources: the model's outputs, by their Keras names; empty is the only one, or the one of the same name.
+    image:   the input whose pixels boxes and masks go back to; None is the only image.
+    """
 
     name: str
-    source: str | None
+    sources: tuple[str, ...]
     postprocess: tuple[Step, ...]
     pointer: str
+    image: str | None = None
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether several outputs of the model go into this one."""
+        return len(self.sources) > 1
+
+    @property
+    def source(self) -> str | None:
+        """The model's output, or its outputs for people to read; None is the only one."""
+        return ", ".join(self.sources) or None
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 from pbcompile.steps.base import Step
 from pbcompile.steps.colour import ConvertColor
+from pbcompile.steps.detection import DecodeBoxes, DecodeYolo, NonMaxSuppression, RestoreBoxes
 from pbcompile.steps.framing import Fit, Letterbox
 from pbcompile.steps.geometry import CenterCrop, Crop, Flip, Pad, Rotate90
 from pbcompile.steps.normalisation import KerasApplications, Normalize, Rescale, Standardize, SubtractMean
+from pbcompile.steps.own import Python
+from pbcompile.steps.pictures import ColorMap, Encode, ResizeOutput
 from pbcompile.steps.postprocess import Argmax, Sigmoid, Softmax, Threshold, TopK
 from pbcompile.steps.resampling import Resize
 from pbcompile.steps.smoothing import Blur
@@ -31,6 +34,7 @@ STEPS: tuple[type[Step], ...] = (
     Transpose,
     Reshape,
     KerasApplications,
+    Python,
 )
 """Every step that `preprocess` may name."""
 
@@ -46,6 +50,14 @@ POST_STEPS: tuple[type[Step], ...] = (
     Cast,
     Transpose,
     Reshape,
+    ResizeOutput,
+    ColorMap,
+    Encode,
+    DecodeBoxes,
+    DecodeYolo,
+    NonMaxSuppression,
+    RestoreBoxes,
+    Python,
 )
 """Every step that `postprocess` may name."""
 

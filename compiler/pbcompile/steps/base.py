@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pbcompile.errors import Problem, SpecError
+from pbcompile.steps.placement import Extent, ImageInput, Move, Parts, Placed
 from pbcompile.tensor_type import TensorType
 
 if TYPE_CHECKING:
@@ -51,6 +52,14 @@ class Step:
         """TensorFlow ops for this step on `x`, which has type `given`."""
         raise NotImplementedError
 
+    def move(self, size: tuple[Extent, Extent], given: TensorType) -> Move | None:
+        """Where the pixels of an image of `size` go; None where all of them stay."""
+        return None
+
+    def keeps_places(self, given: TensorType) -> bool:
+        """Whether a position behind this step has one before it, as `move` says it."""
+        return True
+
     def exactness(self, given: TensorType) -> str:
         """Which library's numbers come out, and how near: one phrase for `check` and the reference page."""
         return "exact"
@@ -79,6 +88,43 @@ class Step:
                 key,
                 hint=f"give one number, or {count}",
             )
+
+
+@dataclass(frozen=True)
+class PartsStep(Step):
+    """A postprocess step that takes or gives several tensors, or looks at an image input.
+
+    Tensors go by the suffix of their public name ("boxes" becomes `<name>_boxes`); "" is an output's only one.  What
+    comes from several outputs of the model goes by their names.
+    """
+
+    @property
+    def uses_image(self) -> bool:
+        """Whether `check_parts` and `emit_parts` need the image input."""
+        return False
+
+    def names(self, given: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of the parts it makes of parts with these names."""
+        raise NotImplementedError
+
+    def check_parts(self, given: Parts, image: ImageInput | None) -> Parts:
+        """The type of each part after this step, or SpecError at the key to change."""
+        raise NotImplementedError
+
+    def emit_parts(self, x: Mapping[str, tf.Tensor], given: Parts, placed: Placed | None) -> dict[str, tf.Tensor]:
+        """TensorFlow ops for this step; `placed` is there where `uses_image`."""
+        raise NotImplementedError
+
+    def only(self, given: Parts) -> TensorType:
+        """The one tensor of `given`, or SpecError."""
+        return only_part(self, given)
+
+
+def only_part(step: Step, given: Parts) -> TensorType:
+    """The one unnamed tensor that `step` takes; SpecError where there are several, or named ones."""
+    if list(given) == [""]:
+        return given[""]
+    raise step.fail(f'"{step.op}" takes one tensor, and is given {", ".join(given)}', "op")
 
 
 def _frozen(value: Any) -> Any:

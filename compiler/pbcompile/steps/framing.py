@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pbcompile.steps.base import NUMBERS, SIZE, Schema, Step, as_numbers
+from pbcompile.steps.placement import Extent, Move
 from pbcompile.steps.resampling import ALL_METHODS, LIBRARIES, check_dtype, check_method, near, resized_type
 from pbcompile.tensor_type import INTEGER_RANGE, TensorType
 
@@ -52,6 +53,24 @@ class Fit(Step):
         from pbcompile.steps.kernels.sizes import image_size
 
         return fit(x, image_size(x, given), self.size, self.method, self.like)
+
+    def move(self, size: tuple[Extent, Extent], given: TensorType) -> Move:
+        """A part, with edges between pixels for pillow, resized."""
+        from pbcompile.steps.kernels.framing import fit_box, fit_crop
+        from pbcompile.steps.kernels.sizes import is_fixed, make_extents, make_values
+
+        part: tuple[Extent, ...]
+        if self.like in ("pillow", "pillow-12"):
+            if is_fixed(*size):
+                edges = [float(edge) for edge in make_values(lambda *s: [fit_box(*s)], *size, *self.size)[0].ravel()]
+            else:
+                import tensorflow as tf
+
+                edges = tf.unstack(tf.reshape(fit_box(*(tf.cast(s, tf.int32) for s in (*size, *self.size))), [4]))
+            part = (edges[0], edges[2], edges[1] - edges[0], edges[3] - edges[2])
+        else:
+            part = make_extents(fit_crop, *size, *self.size)
+        return Move((part[0], part[1], part[2], part[3]), self.size, (0, 0), self.size)
 
     def exactness(self, given: TensorType) -> str:
         """As near as `resize`."""
@@ -166,6 +185,18 @@ class Letterbox(Step):
             padded = (size[0] + top + bottom, size[1] + left + right)
             return resizing.resize(x, padded, self.size, self.method, self.like)
         return resizing.letterbox(x, size, self.size, self.placement(*size), self.fills, self.method, self.like)
+
+    def move(self, size: tuple[Extent, Extent], given: TensorType) -> Move:
+        """The whole, resized into a frame; with `pad_first` more than the whole, resized."""
+        from pbcompile.steps.kernels.framing import pad_to_ratio
+        from pbcompile.steps.kernels.sizes import make_extents
+
+        if self.pad_first:
+            top, bottom, left, right = make_extents(pad_to_ratio, *size, *self.size)
+            part = (-top, -left, size[0] + top + bottom, size[1] + left + right)
+            return Move(part, self.size, (0, 0), self.size)
+        rows, columns, top, left = self.placement(*size)
+        return Move((0, 0, *size), (rows, columns), (top, left), self.size)
 
     def exactness(self, given: TensorType) -> str:
         """As near as `resize`."""

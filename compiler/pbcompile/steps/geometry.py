@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pbcompile.steps.base import SIZE, Schema, Step
+from pbcompile.steps.placement import Extent, Move, cut, turned
 from pbcompile.tensor_type import INTEGER_RANGE, TensorType
 
 if TYPE_CHECKING:
@@ -76,12 +77,19 @@ class Crop(Step):
         from pbcompile.steps.kernels.layout import crop
         from pbcompile.steps.kernels.sizes import image_size
 
-        height, width = image_size(x, given)
+        return crop(x, *self._rectangle(*image_size(x, given)))
+
+    def _rectangle(self, height: Extent, width: Extent) -> tuple[Extent, Extent, Extent, Extent]:
+        """(top, left, rows, columns) in an image of `height` × `width`."""
         top = height + self.top if self.top < 0 else self.top
         left = width + self.left if self.left < 0 else self.left
         rows = height - top + (self.height or 0) if (self.height or 0) <= 0 else self.height
         columns = width - left + (self.width or 0) if (self.width or 0) <= 0 else self.width
-        return crop(x, top, left, rows, columns)
+        return top, left, rows, columns
+
+    def move(self, size: tuple[Extent, Extent], given: TensorType) -> Move:
+        """A part."""
+        return cut(*self._rectangle(*size))
 
 
 @dataclass(frozen=True)
@@ -143,12 +151,15 @@ class CenterCrop(Step):
 
     def emit(self, x: tf.Tensor, given: TensorType) -> tf.Tensor:
         """One Slice; its start is a constant where the size is."""
-        import tensorflow as tf
-
         from pbcompile.steps.kernels.layout import crop
         from pbcompile.steps.kernels.sizes import image_size
 
-        sizes = image_size(x, given)
+        return crop(x, *self._rectangle(image_size(x, given)))
+
+    def _rectangle(self, sizes: tuple[Extent, Extent]) -> tuple[Extent, Extent, Extent, Extent]:
+        """(top, left, rows, columns) in an image of `sizes`."""
+        import tensorflow as tf
+
         starts, extents = [], []
         for axis, size in enumerate(sizes):
             if self.fraction is not None:
@@ -167,7 +178,11 @@ class CenterCrop(Step):
                     start = start + (spare % 2) * (start % 2)
             starts.append(start)
             extents.append(extent)
-        return crop(x, *starts, *extents)
+        return starts[0], starts[1], extents[0], extents[1]
+
+    def move(self, size: tuple[Extent, Extent], given: TensorType) -> Move:
+        """A part."""
+        return cut(*self._rectangle(size))
 
 
 @dataclass(frozen=True)
@@ -252,15 +267,22 @@ class Pad(Step):
         from pbcompile.steps.kernels.sizes import image_size
 
         sizes = image_size(x, given)
-        borders = [(self.top, self.bottom), (self.left, self.right)]
-        if self.size is not None:
-            spare = [want - have for want, have in zip(self.size, sizes, strict=True)]
-            borders = [
-                (s // 2 if self.align == "center" else 0, s - s // 2 if self.align == "center" else s) for s in spare
-            ]
+        borders = self._borders(sizes)
         if self.mode == "constant":
             return pad_constant(x, borders, self.values)
         return pad_mirrored(x, sizes, borders, self.mode)
+
+    def _borders(self, sizes: tuple[Extent, Extent]) -> list[tuple[Extent, Extent]]:
+        """(before, after) of rows and columns."""
+        if self.size is None:
+            return [(self.top, self.bottom), (self.left, self.right)]
+        spare = [want - have for want, have in zip(self.size, sizes, strict=True)]
+        return [(s // 2 if self.align == "center" else 0, s - s // 2 if self.align == "center" else s) for s in spare]
+
+    def move(self, size: tuple[Extent, Extent], given: TensorType) -> Move:
+        """The whole in a larger frame."""
+        (top, bottom), (left, right) = self._borders(size)
+        return Move((0, 0, *size), size, (top, left), (top + size[0] + bottom, left + size[1] + right))
 
 
 @dataclass(frozen=True)
@@ -290,6 +312,10 @@ class Flip(Step):
         import tensorflow as tf
 
         return tf.reverse(x, {"horizontal": [2], "vertical": [1], "both": [1, 2]}[self.axis])
+
+    def move(self, size: tuple[Extent, Extent], given: TensorType) -> Move:
+        """A mirrored whole."""
+        return turned(size, (False, self.axis != "horizontal", self.axis != "vertical"))
 
 
 @dataclass(frozen=True)
@@ -323,3 +349,8 @@ class Rotate90(Step):
         if turns % 2:
             x = tf.transpose(x, [0, 2, 1, 3])
         return tf.reverse(x, {1: [1], 2: [1, 2], 3: [2]}[turns]) if turns else x
+
+    def move(self, size: tuple[Extent, Extent], given: TensorType) -> Move:
+        """A turned whole."""
+        turns = self.turns % 4
+        return turned(size, (turns % 2 == 1, turns in (1, 2), turns in (2, 3)))

@@ -105,7 +105,7 @@ class SubtractMean(Step):
         mean = values["mean"]
         if not isinstance(mean, str):
             return super().from_json(values, pointer, folder)
-        return cls(mean=mean, image=_read_npy(folder / mean, f"{pointer}/mean"), pointer=pointer)
+        return cls(mean=mean, image=read_npy(folder / mean, f"{pointer}/mean"), pointer=pointer)
 
     def check(self, given: TensorType) -> TensorType:
         """float32 of the same shape."""
@@ -131,7 +131,8 @@ class SubtractMean(Step):
         return to_float(x) - mean
 
 
-def _read_npy(path: Path, pointer: str) -> npt.NDArray[np.float32]:
+def read_npy(path: Path, pointer: str) -> npt.NDArray[np.float32]:
+    """The numbers in a `.npy` file as float32; SpecError at `pointer` when it holds none."""
     import numpy as np
 
     try:

@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pbcompile.errors import Problem, SpecError
-from pbcompile.steps.base import NUMBER, POSITIVE, Schema, Step
+from pbcompile.steps.base import NUMBER, POSITIVE, PartsStep, Schema, Step
+from pbcompile.steps.placement import ImageInput, Parts, Placed
 from pbcompile.tensor_type import TensorType
 
 if TYPE_CHECKING:
     import tensorflow as tf
     from typing_extensions import Self
+
+
+LABELS: Schema = {
+    "description": "A UTF-8 file with one name per line, or a list of names.",
+    "type": ["string", "array"],
+    "items": {"type": "string"},
+    "minItems": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class Threshold(Step):
 
 
 @dataclass(frozen=True)
-class TopK(Step):
+class TopK(PartsStep):
     """The `k` largest values with their indices and, where given, their labels; the last step of an output.
 
     in:  numeric, rank 2: [batch, classes]
@@ -134,30 +143,28 @@ class TopK(Step):
     op: ClassVar[str] = "top_k"
     properties: ClassVar[Mapping[str, Schema]] = {
         "k": {**POSITIVE, "description": "How many."},
-        "labels": {
-            "description": "A UTF-8 file with one name per line, or a list of names.",
-            "type": ["string", "array"],
-            "items": {"type": "string"},
-            "minItems": 1,
-        },
+        "labels": LABELS,
     }
     required: ClassVar[tuple[str, ...]] = ("k",)
 
     k: int
     labels: str | tuple[str, ...] | None = None
-    names: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    label_names: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], pointer: str, folder: Path) -> Self:
         """Read the labels, if they are a file."""
         labels = values.get("labels")
-        names = read_labels(folder / labels, f"{pointer}/labels") if isinstance(labels, str) else tuple(labels or ())
+        names = label_names(labels, f"{pointer}/labels", folder)
         if names and values["k"] > len(names):
             raise SpecError(
                 Problem("step-type-mismatch", f"k is {values['k']}, and there are {len(names)} labels", f"{pointer}/k")
             )
         return cls(
-            k=values["k"], labels=tuple(labels) if isinstance(labels, list) else labels, names=names, pointer=pointer
+            k=values["k"],
+            labels=tuple(labels) if isinstance(labels, list) else labels,
+            label_names=names,
+            pointer=pointer,
         )
 
     @property
@@ -165,32 +172,42 @@ class TopK(Step):
         """Suffixes of the outputs this step gives."""
         return ("labels", "scores", "indices") if self.labels else ("scores", "indices")
 
-    def check_parts(self, given: TensorType) -> dict[str, TensorType]:
+    def names(self, given: tuple[str, ...]) -> tuple[str, ...]:
+        """The parts, whatever is given."""
+        return self.parts
+
+    def check_parts(self, given: Parts, image: ImageInput | None) -> Parts:
         """The type of each part."""
-        if given.rank != 2:
-            raise self.fail(f"top_k takes [batch, classes], and is given {given}")
-        classes = given.shape[1]
+        x = self.only(given)
+        if x.rank != 2:
+            raise self.fail(f"top_k takes [batch, classes], and is given {x}")
+        classes = x.shape[1]
         if classes is not None and self.k > classes:
             raise self.fail(f"k is {self.k}, and there are {classes} classes", "k")
-        if classes is not None and self.names and len(self.names) != classes:
-            raise self.fail(f"there are {len(self.names)} labels and {classes} classes", "labels")
-        shape = (given.shape[0], self.k)
+        if classes is not None and self.label_names and len(self.label_names) != classes:
+            raise self.fail(f"there are {len(self.label_names)} labels and {classes} classes", "labels")
+        shape = (x.shape[0], self.k)
         types = {
             "labels": TensorType("string", shape),
-            "scores": TensorType(given.dtype, shape, range=given.range),
+            "scores": TensorType(x.dtype, shape, range=x.range),
             "indices": TensorType("int32", shape, range=None if classes is None else (0, classes - 1)),
         }
         return {part: types[part] for part in self.parts}
 
-    def emit_parts(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+    def emit_parts(self, x: Mapping[str, tf.Tensor], given: Parts, placed: Placed | None) -> dict[str, tf.Tensor]:
         """TopKV2 and, for labels, one GatherV2 from a constant of strings."""
         import tensorflow as tf
 
-        scores, indices = tf.math.top_k(x, self.k)
+        scores, indices = tf.math.top_k(x[""], self.k)
         parts = {"scores": scores, "indices": indices}
-        if self.names:
-            parts["labels"] = tf.gather(tf.constant([name.encode() for name in self.names]), indices)
+        if self.label_names:
+            parts["labels"] = tf.gather(tf.constant([name.encode() for name in self.label_names]), indices)
         return {part: parts[part] for part in self.parts}
+
+
+def label_names(labels: Any, pointer: str, folder: Path) -> tuple[str, ...]:
+    """The names that a `labels` key stands for: a file of them, a list, or nothing."""
+    return read_labels(folder / labels, pointer) if isinstance(labels, str) else tuple(labels or ())
 
 
 def read_labels(path: Path, pointer: str) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pbcompile.steps.base import POSITIVE, SIZE, Schema, Step
+from pbcompile.steps.placement import Extent, Move, resized
 from pbcompile.tensor_type import TensorType
 
 if TYPE_CHECKING:
@@ -130,23 +131,28 @@ class Resize(Step):
 
     def emit(self, x: tf.Tensor, given: TensorType) -> tf.Tensor:
         """Tables of taps and weights (constants for fixed sizes), then gathers and sums."""
+        from pbcompile.steps.kernels.resizing import resize
+        from pbcompile.steps.kernels.sizes import image_size
+
+        size = image_size(x, given)
+        return resize(x, size, self._extents(*size), self.method, self.like, self.antialias)
+
+    def _extents(self, height: Extent, width: Extent) -> tuple[Extent, Extent]:
+        """`target`, also of sizes that are known only when fed."""
         import tensorflow as tf
 
-        from pbcompile.steps.kernels.resizing import resize
-        from pbcompile.steps.kernels.sizes import image_size, is_fixed, largest, smallest
+        from pbcompile.steps.kernels.sizes import is_fixed, largest, smallest
 
-        height, width = image_size(x, given)
-        target: tuple[Any, Any]
-        if self.size is not None:
-            target = self.size
-        elif is_fixed(height, width):
-            target = self.target(height, width)
-        else:
-            side = self.shorter_side or self.longer_side
-            base = smallest(height, width) if self.shorter_side is not None else largest(height, width)
-            # The side that is `base` long becomes side · base // base = side.
-            target = tf.maximum(1, height * side // base), tf.maximum(1, width * side // base)
-        return resize(x, (height, width), target, self.method, self.like, self.antialias)
+        if self.size is not None or is_fixed(height, width):
+            return self.target(height, width)
+        side = self.shorter_side or self.longer_side
+        base = smallest(height, width) if self.shorter_side is not None else largest(height, width)
+        # The side that is `base` long becomes side · base // base = side.
+        return tf.maximum(1, height * side // base), tf.maximum(1, width * side // base)
+
+    def move(self, size: tuple[Extent, Extent], given: TensorType) -> Move:
+        """The whole, resized."""
+        return resized(size, self._extents(*size))
 
     def exactness(self, given: TensorType) -> str:
         """Which pixels come out, and how near."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pbcompile.steps.base import NUMBER, Schema, Step
+from pbcompile.steps.placement import Extent, Move, turned
 from pbcompile.tensor_type import INTEGER_RANGE, TensorType
 
 if TYPE_CHECKING:
@@ -197,6 +198,21 @@ class Transpose(Step):
         order = self.order(given)
         return x if order == tuple(range(given.rank)) else tf.transpose(x, order)
 
+    def keeps_places(self, given: TensorType) -> bool:
+        """Rows and columns stay behind each other, or change places."""
+        return self._axes(given) in ("HW", "WH")
+
+    def move(self, size: tuple[Extent, Extent], given: TensorType) -> Move | None:
+        """Rows become columns where the image is kept width first."""
+        return turned(size, (True, False, False)) if self._axes(given) == "WH" else None
+
+    def _axes(self, given: TensorType) -> str:
+        """The order of H and W after this step; "" where they are unknown, or C stands between them."""
+        if not given.is_image:
+            return ""
+        order = "".join(given.layout[axis] for axis in self.order(given))
+        return {"NHWC": "HW", "NCHW": "HW", "NWHC": "WH"}.get(order, "")
+
 
 @dataclass(frozen=True)
 class Reshape(Step):
@@ -246,3 +262,7 @@ class Reshape(Step):
         if batch is None:
             batch = tf.shape(x)[0] if -1 in self.shape else -1
         return tf.reshape(x, [batch, *self.shape])
+
+    def keeps_places(self, given: TensorType) -> bool:
+        """Only a reshape that changes nothing does."""
+        return given.shape[1:] == self.shape
