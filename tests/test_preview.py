@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pbcompile.preview import _thumbnail
+from pbcompile.tensor_type import TensorType
 from tests.networks import natural_batch
 
 STEPS = [
@@ -57,3 +59,11 @@ def test_what_cannot_be_shown_is_told(tmp_path, run, inputs, image, says) -> Non
     assert done.code == 2
     assert says in done.err
     assert not (tmp_path / "steps.png").exists()
+
+
+def test_one_differing_pixel_of_a_large_image_can_be_seen() -> None:
+    given = TensorType("uint8", (1, 1000, 1600, 3), "NHWC", "RGB", (0, 255))
+    apart = np.zeros((1, 1000, 1600, 3))
+    apart[0, 501, 777] = 255
+    assert np.asarray(_thumbnail(apart, given, grows=True)).max() == 255
+    assert np.asarray(_thumbnail(apart, given, grows=False)).max() < 10

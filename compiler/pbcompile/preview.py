@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from pbcompile.errors import Problem, SpecError
 from pbcompile.freeze import freeze
@@ -95,12 +96,15 @@ def _draw(
         pen.text((MARGIN, TEXT + place * (CELL + MARGIN) + CELL // 2), word, fill="black")
     for column, (row, given, here, there) in enumerate(zip(rows, types, got, wanted, strict=True)):
         left = LEFT + column * (CELL + MARGIN)
-        equal = f"differs by {row['max_difference']:.3g}" if row["max_difference"] else "equal"
+        equal = "equal"
+        if row["max_difference"]:
+            equal = f"differs by {row['max_difference']:.3g} in {row['differing_fraction']:.2g} of all"
         pen.text((left, 4), f"{column}  {row['step']}\n{row['type']}\n{equal}", fill="black")
         first, second = _pictures(given, here, there)
         apart = np.abs(first - second)  # in grey levels; less than one is shown as none, more is stretched
         for place, values in enumerate((first, second, apart / max(apart.max(initial=0.0), 1.0) * 255)):
-            sheet.paste(_thumbnail(values, given), (left, TEXT + place * (CELL + MARGIN)))
+            cell = _thumbnail(values, given, grows=ROWS[place] == "difference")
+            sheet.paste(cell, (left, TEXT + place * (CELL + MARGIN)))
     data = io.BytesIO()
     sheet.save(data, "PNG")
     return data.getvalue()
@@ -112,8 +116,11 @@ def _pictures(given: TensorType, *batches: Array) -> list[Array]:
     return [(batch.astype(np.float64) - low) / ((high - low) or 1.0) * 255 for batch in batches]
 
 
-def _thumbnail(batch: Array, given: TensorType) -> Image.Image:
-    """The first image of a batch in a cell; what is no image becomes a grey strip."""
+def _thumbnail(batch: Array, given: TensorType, *, grows: bool) -> Image.Image:
+    """The first image of a batch in a cell; what is no image becomes a grey strip.
+
+    Where it `grows`, bright pixels spread to their neighbours, so that one alone can be seen however large the image.
+    """
     x = batch[0] if batch.ndim > 1 else batch
     if given.layout == "NCHW":
         x = np.moveaxis(x, 0, -1)
@@ -126,4 +133,7 @@ def _thumbnail(batch: Array, given: TensorType) -> Image.Image:
     picture = Image.fromarray(np.ascontiguousarray(x)).convert("RGB")
     scale = min(CELL / picture.width, CELL / picture.height)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    if grows:
+        spread = picture.filter(ImageFilter.MaxFilter(2 * math.ceil(1 / scale) + 1))
+        return spread.resize(size, Image.Resampling.NEAREST)
     return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
