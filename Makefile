@@ -1,6 +1,6 @@
 # Needs make and Python 3.10 to 3.13; the tests also use gcc. Everything else goes into .venv.
 
-.PHONY: help demo test lint pixels clean
+.PHONY: help demo test fuzz lint pixels clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -21,6 +21,9 @@ demo: $(VENV)/.demo  ## compile a digit reader with its preprocessing, measure i
 
 test: $(VENV)/.dev  ## the whole test suite, with ruff and mypy
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+fuzz: $(VENV)/.dev  ## 100 000 mutated specs, and models, arrays and formulas in number: SEED=1 CASES=1000 TARGET=npy
+	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) --cases $(or $(CASES),100000) $(if $(TARGET),--target $(TARGET))
 
 lint: $(VENV)/.dev  ## ruff and mypy alone
 	@$(BIN)/ruff check

@@ -8,6 +8,7 @@ from typing import Any
 from pbcompile.advice import find_notes, find_warnings
 from pbcompile.errors import SpecError
 from pbcompile.models import describe_model
+from pbcompile.models.files import require_name
 from pbcompile.plan import Plan, PlannedOutput, make_plan
 from pbcompile.spec import InputSpec, Spec, emitted_names
 from pbcompile.steps import Step
@@ -24,6 +25,7 @@ def check_spec(spec: Spec, *, needs_model: bool = False) -> dict[str, Any]:
     is an error only where it is needed.  Raises SpecError and ModelError.
     """
     with spec.text.locating():
+        require_name(spec.model, spec.model.path)
         model = describe_model(spec.model) if needs_model or spec.model.path.exists() else None
         plan = make_plan(spec, model.inputs, model.outputs, is_built=False) if model else None
     inside, activations = (model.preprocessing, model.activations) if model else ((), {})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pbcompile.errors import ModelError, Problem, SpecError
 from pbcompile.models.loaded import ModelSource
+from pbcompile.models.probe import fault_of_h5
 
 if TYPE_CHECKING:
     import h5py
@@ -48,6 +49,7 @@ class Architecture:
 def kind_of(source: ModelSource) -> str:
     """ "h5", "keras", "json" or "saved_model", by content; raises SpecError or ModelError for anything else."""
     path = source.path
+    require_name(source, path)
     if path.is_dir():
         return _kind_of_directory(source)
     _require_file(source, path)
@@ -109,6 +111,9 @@ def open_h5(source: ModelSource, path: Path) -> Iterator[h5py.File]:
     """The HDF5 file at `path`, opened for reading; ModelError where it turns out to be cut off or damaged."""
     import h5py
 
+    fault = fault_of_h5(path)
+    if fault:
+        raise source.refuse(f"{path.name} is a damaged HDF5 file: {fault}", "fetch or save the file again")
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -267,7 +272,19 @@ def _kind_of_directory(source: ModelSource) -> str:
     raise source.refuse(f"{path.name}/ is a directory without saved_model.pb, so not a SavedModel", hint)
 
 
+def require_name(source: ModelSource, path: Path) -> None:
+    """Raise for a path that no file can have: too long, or with a zero byte in it."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpecError(Problem("file-missing", f"{str(path)[:80]!r} is no file: {reason}", source.pointer)) from None
+
+
 def _require_file(source: ModelSource, path: Path) -> None:
+    require_name(source, path)
     if not path.exists():
         near = sorted(p.name for p in path.parent.glob("*") if p.suffix in {".h5", ".hdf5", ".keras", ".json"})
         hint = f"in that folder: {', '.join(near[:6])}" if path.parent.is_dir() and near else ""

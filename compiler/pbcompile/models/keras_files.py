@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,21 @@ def read_network(source: ModelSource, kind: str) -> tuple[Network, Architecture,
             version, backend = version or saved_version, backend or saved_backend
     era = era_of(version, backend, architecture.config)
     repairs = Repairs()
-    return Reader(source, era, repairs).network(architecture.config), architecture, era, repairs
+    with odd_config(source):
+        network = Reader(source, era, repairs).network(architecture.config)
+        recognise_preprocessing(network)
+    return network, architecture, era, repairs
+
+
+@contextmanager
+def odd_config(source: ModelSource) -> Iterator[None]:
+    """Configs are read as they come, so what stands where no Keras puts it shows as one of Python's own errors."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+        what = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
+        message = f"the config in {source.path.name} holds what no Keras writes there ({what})"
+        raise source.refuse(message, "save the model again", "model-unsupported") from error
 
 
 def describe_network(network: Network) -> ModelDescription:
@@ -69,7 +84,8 @@ def load_keras(source: ModelSource, kind: str) -> LoadedModel:
     if keras.backend.backend() != "tensorflow":
         raise source.refuse(f"Keras runs on {keras.backend.backend()} here", "set KERAS_BACKEND=tensorflow")
     builder = Builder(source, era, repairs, custom)
-    model = builder.model(network)
+    with odd_config(source):
+        model = builder.model(network)
     if not model.built or not getattr(model, "inputs", None):
         raise source.refuse(f"{source.path.name} does not say the shape of its input")
     weights = source.weights if kind == "json" and source.weights is not None else source.path

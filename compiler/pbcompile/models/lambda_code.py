@@ -63,7 +63,7 @@ def expression(code: Code) -> Expr | None:
         try:
             body = _Walk(code, version).run()
             return body if is_small(body) else None
-        except (UnknownInstructionError, IndexError, KeyError, TypeError, ValueError):
+        except (UnknownInstructionError, IndexError, KeyError, TypeError, ValueError, AttributeError):
             continue
     return None
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pbcompile.models.files import open_archive, open_h5
 from pbcompile.models.loaded import ModelSource
 from pbcompile.models.network import LayerSpec, Network
+from pbcompile.models.probe import fault_of_h5
 from pbcompile.models.weights import read_array, require_inside
 
 if TYPE_CHECKING:
@@ -43,7 +44,11 @@ def load_object_weights(source: ModelSource, path: Path, network: Network, layer
         if WEIGHTS_MEMBER not in names:
             other = ", ".join(name for name in names if "weights" in name) or "none"
             raise source.refuse(f"{path.name} holds no {WEIGHTS_MEMBER}; weights in it: {other}", "save it as one file")
-        with h5py.File(io.BytesIO(archive.read(WEIGHTS_MEMBER)), "r") as file:
+        weights = io.BytesIO(archive.read(WEIGHTS_MEMBER))
+        fault = fault_of_h5(weights)
+        if fault:
+            raise source.refuse(f"the {WEIGHTS_MEMBER} of {path.name} is damaged: {fault}")
+        with h5py.File(weights, "r") as file:
             _Loader(source, path.name, layers).network(network, file, "")
 
 

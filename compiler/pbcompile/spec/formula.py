@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,7 +92,9 @@ def parse_formula(text: str) -> Formula:
     if len(text) > 20_000:
         raise FormulaError(f"it is {len(text)} characters long")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of 1if and the like
+            tree = ast.parse(text.strip(), mode="eval").body
         body = _read(tree, 0)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise FormulaError(f"it is no expression: {(str(error).splitlines() or ['?'])[0]}") from None

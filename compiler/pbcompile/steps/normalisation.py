@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, ClassVar
+from zipfile import BadZipFile
 
 from pbcompile.errors import Problem, SpecError
 from pbcompile.steps.base import NUMBERS, Schema, Step, as_numbers
@@ -131,6 +133,10 @@ class SubtractMean(Step):
         return to_float(x) - mean
 
 
+NOT_AN_ARRAY = (ValueError, TypeError, OSError, EOFError, SyntaxError, MemoryError, TokenError, BadZipFile)
+"""What NumPy raises over bytes that are no array."""
+
+
 def read_npy(path: Path, pointer: str) -> npt.NDArray[np.float32]:
     """The numbers in a `.npy` file as float32; SpecError at `pointer` when it holds none."""
     import numpy as np
@@ -139,11 +145,15 @@ def read_npy(path: Path, pointer: str) -> npt.NDArray[np.float32]:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise SpecError(Problem("file-missing", f"there is no file {path}", pointer)) from None
-    except (ValueError, OSError, EOFError) as error:
-        raise SpecError(Problem("file-unreadable", f"{path} is no .npy array of numbers: {error}", pointer)) from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
-        raise SpecError(Problem("file-unreadable", f"{path} is no .npy array of finite numbers", pointer))
-    return array.astype(np.float32)
+    except NOT_AN_ARRAY as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SpecError(Problem("file-unreadable", f"{path} is no .npy array of numbers: {first}", pointer)) from None
+    if isinstance(array, np.ndarray) and array.dtype.kind in "iuf":
+        with np.errstate(over="ignore"):
+            numbers = array.astype(np.float32)
+        if np.isfinite(numbers).all():
+            return numbers
+    raise SpecError(Problem("file-unreadable", f"{path} is no .npy array of finite float32 numbers", pointer))
 
 
 @dataclass(frozen=True)
