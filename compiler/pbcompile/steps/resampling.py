@@ -162,7 +162,7 @@ class Resize(Step):
 def near(method: str, like: str, given: TensorType) -> str:
     """How near a resize comes to its library: measured in tests/steps/test_resampling.py."""
     if like == "opencv" and method == "cubic" and not given.is_float:
-        return "opencv cubic: 1 level in at most 0.01 % of photos and noise (Intel IPP inside OpenCV differs by version and CPU)"
+        return "opencv cubic: 1 level in at most 0.01 % of photos and noise (Intel IPP inside OpenCV differs by CPU)"
     if like == "opencv" and method == "linear" and given.is_float:
         return "opencv linear, as Intel IPP inside OpenCV has it with AVX2: but for single ulps where CPUs differ"
     if like == "opencv" and method == "cubic" and given.is_float:
