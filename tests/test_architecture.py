@@ -45,7 +45,9 @@ ORDER = (
     "pipeline",
     "bench",
     "predict",
+    "manual",
     "rendering",
+    "arguments",
     "cli",
 )
 """The rooms in the order the data flows: a module may import only from rooms before its own."""

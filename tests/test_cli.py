@@ -151,7 +151,9 @@ MISTAKES = {
 def test_a_wrong_call_gets_one_answer(small, run, case) -> None:
     arguments, code, answer = MISTAKES[case]
     done = run(*arguments, cwd=small)
-    assert (done.code, done.err, done.out) == (code, answer, "")
+    *_, last = done.err.splitlines(keepends=True)
+    assert (done.code, done.err.removesuffix(last), done.out) == (code, answer, "")
+    assert last == f"explained by: pbcompile help {answer.partition(':')[0]}\n"
 
 
 WRONG_SPECS = {

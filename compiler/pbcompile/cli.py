@@ -16,12 +16,14 @@ from typing import Any, NoReturn
 
 import click
 
+from pbcompile.arguments import DefaultToCompile, WordLists
 from pbcompile.errors import EXIT_BUG, EXIT_DONE, EXIT_NO, EXIT_SPEC, PbcompileError, Problem
 from pbcompile.rendering import (
     answer_lines,
     begun_lines,
     compiled_lines,
     difference_lines,
+    explained,
     gate_lines,
     inspected_lines,
     pipeline_lines,
@@ -32,32 +34,6 @@ from pbcompile.version import __version__
 as_json = click.option(
     "--json", "use_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."
 )
-
-
-class DefaultToCompile(click.Group):
-    """`pbcompile SPEC` is `pbcompile compile SPEC`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `compile` in front when the first word is a file, not a command or an option."""
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
-            args = ["compile", *args]
-        return super().parse_args(ctx, args)
-
-
-class WordLists(click.Command):
-    """`--against a b` is `--against a --against b`, for every option that may be repeated."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the option's name before each further word; the words end at the next option."""
-        repeated = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
-        spread, option = [], ""
-        for before, word in zip(["", *args], args, strict=False):
-            if word.startswith("-"):
-                option = word if word in repeated else ""
-            elif option and before != option:
-                spread.append(option)
-            spread.append(word)
-        return super().parse_args(ctx, spread)
 
 
 @click.group(cls=DefaultToCompile, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -243,6 +219,50 @@ def schema_command(use_json: bool) -> None:
     from pbcompile.spec import assemble_schema
 
     click.echo(json.dumps(assemble_schema(), indent=None if use_json else 2))
+
+
+def _complete_topic(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    from pbcompile.manual.pages import topics
+
+    return [topic for topic in topics() if topic.startswith(incomplete)]
+
+
+@cli.command("help")
+@click.argument("topic", required=False, shell_complete=_complete_topic)
+@as_json
+def help_command(topic: str | None, use_json: bool) -> None:
+    """Explain TOPIC: a step of the spec, an error code, or a command.  Without one, list them."""
+    from pbcompile.manual.codes import CODES
+    from pbcompile.manual.pages import all_steps, page_lines, page_of
+
+    command = cli.commands.get(topic or "")
+    if command is not None:
+        click.echo(command.get_help(click.Context(command, info_name=f"pbcompile {topic}")))
+        return
+    if topic is None:
+        report: dict[str, Any] = {"steps": list(all_steps()), "codes": list(CODES), "commands": list(cli.commands)}
+        _show(report, lambda found: [f"{key}: {', '.join(words)}" for key, words in found.items()], use_json)
+        return
+    _show(page_of(topic), page_lines, use_json)
+
+
+@cli.command("completion")
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion_command(shell: str) -> None:
+    """Print the completion script of SHELL.
+
+    \b
+    bash:  eval "$(pbcompile completion bash)"                 in ~/.bashrc
+    zsh:   eval "$(pbcompile completion zsh)"                  in ~/.zshrc
+    fish:  pbcompile completion fish > ~/.config/fish/completions/pbcompile.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise click.UsageError(f"click completes no {shell}")
+    script = kind(cli, {}, "pbcompile", "_PBCOMPILE_COMPLETE")
+    click.echo(script.source_template % script.source_vars())  # source() would start bash to ask its version
 
 
 @cli.command("init")
@@ -434,6 +454,7 @@ def _fail(code: int, problems: tuple[Problem, ...], use_json: bool) -> NoReturn:
         _print_json({"error": _error_json(code, problems)})
     else:
         click.echo("\n".join(problem.render() for problem in problems), err=True)
+        click.echo(explained(problems), err=True)
     sys.exit(code)
 
 

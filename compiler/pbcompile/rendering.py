@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pbcompile.errors import Problem
+
 Report = Mapping[str, Any]
 
 
@@ -22,6 +24,12 @@ def compiled_lines(report: Report) -> list[str]:
     ]
     lines += ["  not verified (--no-verify)"] if gate is None else ["  " + line for line in gate_lines(gate)]
     return [*lines, "  " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report["seconds"].items())]
+
+
+def explained(problems: Sequence[Problem]) -> str:
+    """Where each code of an error is explained."""
+    codes = dict.fromkeys(problem.code for problem in problems)
+    return "explained by: " + ", ".join(f"pbcompile help {code}" for code in codes)
 
 
 def begun_lines(report: Report) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from pbcompile.errors import Problem, did_you_mean
 from pbcompile.spec.text import escape
 from pbcompile.steps import POST_STEPS, STEPS, Step
+from pbcompile.steps.examples import example_of
 
 FED_CHANNELS = ("RGB", "BGR", "RGBA", "BGRA", "GRAY", "NV12", "NV21", "I420", "YUYV")
 DTYPES = ("uint8", "uint16", "int8", "int32", "int64", "float16", "float32", "float64")
@@ -67,20 +68,40 @@ def _closed(properties: Mapping[str, Any], required: tuple[str, ...] = ()) -> di
 
 
 def _step_schema(steps: tuple[type[Step], ...]) -> dict[str, Any]:
-    """One `if/then` per op, so that an error speaks of the op that was meant and of no other."""
+    """One `if/then` per op, so that an error speaks of the op that was meant and of no other.
+
+    `enumDescriptions` and `defaultSnippets` are what VS Code shows and completes; validators pass them over.
+    """
     cases = [
         {
             "if": {"properties": {"op": {"const": step.op}}, "required": ["op"]},
-            "then": _closed({"op": True, **step.properties}, required=step.required),
+            "then": {
+                "description": _first_line(step),
+                "examples": [example_of(step.op)],
+                **_closed({"op": True, **step.properties}, required=step.required),
+            },
         }
         for step in steps
     ]
     return {
         "type": "object",
         "required": ["op"],
-        "properties": {"op": {"description": "Which step.", "enum": [step.op for step in steps]}},
+        "properties": {
+            "op": {
+                "description": "Which step.",
+                "enum": [step.op for step in steps],
+                "enumDescriptions": [_first_line(step) for step in steps],
+            }
+        },
+        "defaultSnippets": [
+            {"label": step.op, "description": _first_line(step), "body": example_of(step.op)} for step in steps
+        ],
         "allOf": cases,
     }
+
+
+def _first_line(step: type[Step]) -> str:
+    return (step.__doc__ or step.op).splitlines()[0]
 
 
 _FILE = {"type": "string", "minLength": 1}
