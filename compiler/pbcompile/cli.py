@@ -31,6 +31,9 @@ from pbcompile.rendering import (
 )
 from pbcompile.version import __version__
 
+EXIT_STOPPED = 130
+"""What shells say for Ctrl-C."""
+
 as_json = click.option(
     "--json", "use_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."
 )
@@ -454,7 +457,8 @@ def _fail(code: int, problems: tuple[Problem, ...], use_json: bool) -> NoReturn:
         _print_json({"error": _error_json(code, problems)})
     else:
         click.echo("\n".join(problem.render() for problem in problems), err=True)
-        click.echo(explained(problems), err=True)
+        if code != EXIT_STOPPED:
+            click.echo(explained(problems), err=True)
     sys.exit(code)
 
 
@@ -472,7 +476,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         _fail(EXIT_SPEC, (Problem("call-invalid", error.format_message(), hint="pbcompile --help"),), use_json)
     except (KeyboardInterrupt, click.Abort):
-        _fail(130, (Problem("interrupted", "stopped; nothing was written"),), use_json)
+        _fail(EXIT_STOPPED, (Problem("interrupted", "stopped; nothing was written"),), use_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_NO)
