@@ -64,7 +64,7 @@ def _signature(spec: Spec) -> list[tf.TensorSpec]:
 
 
 def _with_one_batch(plan: Plan, fed: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """What is fed, with a Reshape that fails, and says so by its name, where the batches of two inputs differ.
+    """What is fed, with a SplitV that fails, and says so by its name, where the batches of two inputs differ.
 
     A model might broadcast one image over ten vectors without a word.  Fixed batches were compared in the plan.
     """
@@ -76,12 +76,9 @@ def _with_one_batch(plan: Plan, fed: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     for item, x in pairs:
         if item is not like and item.batch is None:
             with tf.name_scope(f"{item.name}/batch/"):
-                shape = tf.concat([tf.expand_dims(batch, 0), tf.shape(x)[1:]], 0)
-                same = tf.reshape(
-                    x, shape, name=f"batch_of_{_argument(item.name)}_must_be_that_of_{_argument(like.name)}"
-                )
-                same.set_shape(x.shape)
-                x = same
+                sizes = tf.stack([batch, 0])  # of two parts, as a split into one looks at nothing
+                name = f"batch_of_{_argument(item.name)}_must_be_that_of_{_argument(like.name)}"
+                x = tf.raw_ops.SplitV(value=x, size_splits=sizes, axis=0, num_split=2, name=name)[0]
         ready.append(x)
     return ready
 

@@ -40,15 +40,19 @@ def why_different(
     mine, theirs = (
         {name.removeprefix(f"{output.spec.name}_"): x[name] for name in output.emitted} for x in (wanted, got)
     )
-    suppression = next((step for step in steps if isinstance(step, NonMaxSuppression)), None)
-    if suppression is not None:
-        form = steps[-1].format if isinstance(steps[-1], RestoreBoxes) else "xyxy"
-        mine, theirs = ({**parts, "boxes": corners(parts["boxes"], form)} for parts in (mine, theirs))
-        return detections_differ(suppression, mine, theirs, max(rtol, SCORE))
     if not steps:
         return None
     item = next((item for item in plan.spec.inputs if item.name == output.image), None)
     seen = seen_images(item, feeds[item.name]) if item else []
+    at = next((index for index, step in enumerate(steps) if isinstance(step, NonMaxSuppression)), None)
+    if at is not None:
+        suppression = steps[at]
+        assert isinstance(suppression, NonMaxSuppression)
+        candidates = behind_model(steps[:at], output.types, given, seen)
+        candidates = behind_model(steps[at + 1 :], output.types[at + 1 :], candidates, seen)
+        form = steps[-1].format if isinstance(steps[-1], RestoreBoxes) else "xyxy"
+        every = [{**parts, "boxes": corners(parts["boxes"], form)} for parts in (candidates, mine, theirs)]
+        return detections_differ(suppression, every[0], every[1], every[2], max(rtol, SCORE))
     if isinstance(steps[-1], TopK):
         return _top_k_differs(steps[-1], output, seen, given, mine, theirs, rtol)
     value = wanted.get(output.spec.name)
@@ -65,19 +69,24 @@ JPEG_BLOCK = 16
 """Pixels whose values hang together in a JPEG of halved colour resolution."""
 
 
-def detections_differ(step: NonMaxSuppression, wanted: Arrays, got: Arrays, tolerance: float) -> str:
+def detections_differ(
+    step: NonMaxSuppression, candidates: Arrays, wanted: Arrays, got: Arrays, tolerance: float
+) -> str:
     """Why the detections of a batch are not the same, in one sentence; "" where they are.
 
-    wanted, got: the parts of the output by name.  tolerance: of a score.
+    candidates: all boxes [N, A, 4] with their scores [N, A, C], before the suppression.  wanted, got: the parts of
+    the output by name.  Boxes are corners in pixels of what was fed.  tolerance: of a score.
     """
     for image in range(len(wanted["count"])):
         mine, theirs = (_detections(parts, image) for parts in (wanted, got))
         only_wanted, only_got = _unmatched(mine, theirs, tolerance)
+        for label, score, box in only_got:
+            is_here = np.abs(candidates["boxes"][image] - box).max(axis=1) <= BOX_PIXELS
+            if not np.any(np.abs(candidates["scores"][image][is_here, label] - score) <= tolerance):
+                return f"image {image}: {_words(label, score, box)} is none that the model gives"
         doubtful = _doubtful(step, mine, theirs, only_wanted, only_got, tolerance)
         if doubtful:
-            label, score, box = doubtful[0]
-            where = ", ".join(f"{edge:.1f}" for edge in box)
-            return f"image {image}: a detection of class {label} with score {score:.6g} at [{where}] has no counterpart"
+            return f"image {image}: {_words(*doubtful[0])} has no counterpart"
         if any(a[1] < b[1] - tolerance for a, b in itertools.pairwise(theirs)):
             return f"image {image}: the detections are not sorted by score"
         for name in ("boxes", "scores"):
@@ -87,6 +96,10 @@ def detections_differ(step: NonMaxSuppression, wanted: Arrays, got: Arrays, tole
 
 
 Found = tuple[int, float, Array]
+
+
+def _words(label: int, score: float, box: Array) -> str:
+    return f"a detection of class {label}, score {score:.6g}, at [{', '.join(f'{edge:.1f}' for edge in box)}]"
 
 
 def _detections(parts: Arrays, image: int) -> list[Found]:
@@ -100,7 +113,8 @@ def _detections(parts: Arrays, image: int) -> list[Found]:
 def _unmatched(wanted: Sequence[Found], got: Sequence[Found], tolerance: float) -> tuple[list[Found], list[Found]]:
     """What either side has alone: each detection is paired with the nearest free one that is the same."""
     free, alone = list(got), []
-    for label, score, box in wanted:
+    for found in wanted:
+        label, score, box = found
         same = [
             (float(np.abs(box - other[2]).max()), place)
             for place, other in enumerate(free)
@@ -110,7 +124,7 @@ def _unmatched(wanted: Sequence[Found], got: Sequence[Found], tolerance: float) 
         if distance <= BOX_PIXELS:
             del free[place]
         else:
-            alone.append((label, score, box))
+            alone.append(found)
     return alone, free
 
 

@@ -59,9 +59,25 @@ class Artifact:
         if unknown:
             hint = "its inputs: " + ", ".join(self.inputs)
             raise PbcompileError(Problem("input-unknown", f'the artifact has no input "{unknown[0]}"', hint=hint))
+        self._require_one_batch(feeds)
         feed_dict = {f"{name}:0": value for name, value in feeds.items()}
         results: dict[str, npt.NDArray[Any]] = self._session.run(fetches, feed_dict=feed_dict)
         return results
+
+    def _require_one_batch(self, feeds: Feeds) -> None:
+        """PbcompileError where two inputs hold different numbers of items; only a contract says what holds a batch."""
+        first: tuple[str, int] | None = None
+        for item in (self.contract or {}).get("inputs", []):
+            rank, value = len(item["shape"]), feeds.get(item["name"])
+            if value is None or np.ndim(value) != rank:
+                continue  # the session says what is wrong with it
+            is_one = rank == 0 or (item["kind"] == "pixels" and rank == 3)
+            count = 1 if is_one else len(value)
+            if first is not None and first[1] != count:
+                items = f"{first[1]} item{'' if first[1] == 1 else 's'}"
+                said = f'"{first[0]}" holds {items}, and "{item["name"]}" {count}: they go through the model together'
+                raise PbcompileError(Problem("batch-mismatch", said, hint="feed as many of the one as of the other"))
+            first = first or (item["name"], count)
 
     def close(self) -> None:
         """End the session."""
