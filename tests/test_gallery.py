@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import shutil
 from pathlib import Path
@@ -41,9 +42,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classifier("softmax").save(folder / "keras_model.h5")
     image = keras.Input((64, 96, 3))
     x = layers.Conv2D(8, 8, 8, activation="tanh")(image)
-    near = layers.Conv2D(4 * 8 + 3, 3, padding="same", name="boxes_8", kernel_initializer=wide)(x)
-    far = layers.Conv2D(4 * 8 + 3, 3, 2, padding="same", name="boxes_16", kernel_initializer=wide)(x)
-    keras.Model(image, [near, far]).save(folder / "detector.keras")
+    heads = []
+    for name, stride in (("boxes_8", 1), ("boxes_16", 2)):
+        maps = layers.Conv2D(4 * 8 + 3, 3, stride, padding="same", kernel_initializer=wide)(x)
+        # A bias of its own for every cell: on a plain border all cells would have one score, and any might win.
+        own = layers.Dense(math.prod(maps.shape[1:]), kernel_initializer=wide)(layers.GlobalAveragePooling2D()(x))
+        heads.append(layers.Add(name=name)([maps, layers.Reshape(maps.shape[1:])(own)]))
+    keras.Model(image, heads).save(folder / "detector.keras")
     image = keras.Input((48, 64, 3))
     x = layers.Conv2D(6, 5, padding="same", name="classes", kernel_initializer=wide)(image)
     keras.Model(image, x).save(folder / "segmenter.keras")

@@ -26,6 +26,7 @@ CANDIDATES = {
     "boxes": np.array([[CAT[2], DOG[2], [0, 5, 10, 10], [0, 1, 10, 11], [60, 60, 70, 70], DOG[2], DOG[2]]]),
     "scores": np.array([[[0.9, 0], [0, 0.8], [0.8, 0], [0.9, 0], [0, 0.5], [0, 0.3], [0, 0.9]]]),
 }
+CANDIDATES["whole"] = CANDIDATES["boxes"]
 SAME = {
     "nothing": (parts(), parts()),
     "a tenth of a pixel": (parts(CAT, DOG), parts(CAT, (1, 0.8, [20.05, 20, 40, 40]))),
@@ -38,6 +39,10 @@ SAME = {
         parts(CAT, CAT, CAT, (1, 0.5, [60, 60, 70, 70])),
     ),
 }
+SAME["several at once"] = (
+    parts(CAT, (0, 0.8, [0, 5, 10, 10])),
+    parts((0, 0.9, [0, 1, 10, 11]), (1, 0.3000001, [20, 20, 40, 40])),
+)
 OTHER = {
     "a pixel off": (parts(CAT, DOG), parts(CAT, (1, 0.8, [21, 20, 40, 40]))),
     "another class": (parts(CAT), parts((1, 0.9, [0, 0, 10, 10]))),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -52,6 +52,7 @@ def why_different(
         candidates = behind_model(steps[at + 1 :], output.types[at + 1 :], candidates, seen)
         form = steps[-1].format if isinstance(steps[-1], RestoreBoxes) else "xyxy"
         every = [{**parts, "boxes": corners(parts["boxes"], form)} for parts in (candidates, mine, theirs)]
+        every[0]["whole"] = behind_model(steps[:at], output.types, given, seen)["boxes"].astype(np.float64)
         return detections_differ(suppression, every[0], every[1], every[2], max(rtol, SCORE))
     if isinstance(steps[-1], TopK):
         return _top_k_differs(steps[-1], output, seen, given, mine, theirs, rtol)
@@ -74,19 +75,19 @@ def detections_differ(
 ) -> str:
     """Why the detections of a batch are not the same, in one sentence; "" where they are.
 
-    candidates: all boxes [N, A, 4] with their scores [N, A, C], before the suppression.  wanted, got: the parts of
+    candidates: all boxes [N, A, 4] before the suppression with their scores [N, A, C], and `whole`, the same boxes
+    in pixels of the model's image, before they were clipped.  wanted, got: the parts of
     the output by name.  Boxes are corners in pixels of what was fed.  tolerance: of a score.
     """
     for image in range(len(wanted["count"])):
-        mine, theirs = (_detections(parts, image) for parts in (wanted, got))
+        mine, theirs = (_detections(parts, image, candidates, tolerance) for parts in (wanted, got))
         only_wanted, only_got = _unmatched(mine, theirs, tolerance)
-        for label, score, box in only_got:
-            is_here = np.abs(candidates["boxes"][image] - box).max(axis=1) <= BOX_PIXELS
-            if not np.any(np.abs(candidates["scores"][image][is_here, label] - score) <= tolerance):
-                return f"image {image}: {_words(label, score, box)} is none that the model gives"
+        for found in only_got:
+            if found.whole is None:
+                return f"image {image}: {_words(found)} is none that the model gives"
         doubtful = _doubtful(step, mine, theirs, only_wanted, only_got, tolerance)
         if doubtful:
-            return f"image {image}: {_words(*doubtful[0])} has no counterpart"
+            return f"image {image}: {_words(doubtful[0])} has no counterpart"
         if any(a[1] < b[1] - tolerance for a, b in itertools.pairwise(theirs)):
             return f"image {image}: the detections are not sorted by score"
         for name in ("boxes", "scores"):
@@ -95,30 +96,40 @@ def detections_differ(
     return ""
 
 
-Found = tuple[int, float, Array]
+class Found(NamedTuple):
+    """A detection.  whole: its box before it was restored and clipped; None where the model gives no such box."""
+
+    label: int
+    score: float
+    box: Array
+    whole: Array | None
 
 
-def _words(label: int, score: float, box: Array) -> str:
-    return f"a detection of class {label}, score {score:.6g}, at [{', '.join(f'{edge:.1f}' for edge in box)}]"
+def _words(found: Found) -> str:
+    edges = ", ".join(f"{edge:.1f}" for edge in found.box)
+    return f"a detection of class {found.label}, score {found.score:.6g}, at [{edges}]"
 
 
-def _detections(parts: Arrays, image: int) -> list[Found]:
-    count = int(parts["count"][image])
-    rows = zip(
-        parts["classes"][image][:count], parts["scores"][image][:count], parts["boxes"][image][:count], strict=True
-    )
-    return [(int(label), float(score), box.astype(np.float64)) for label, score, box in rows]
+def _detections(parts: Arrays, image: int, candidates: Arrays, tolerance: float) -> list[Found]:
+    made = []
+    for place in range(int(parts["count"][image])):
+        label, score = int(parts["classes"][image][place]), float(parts["scores"][image][place])
+        box = parts["boxes"][image][place].astype(np.float64)
+        is_near = np.abs(candidates["boxes"][image] - box).max(axis=1) <= BOX_PIXELS
+        is_near &= np.abs(candidates["scores"][image][:, label] - score) <= tolerance
+        at = np.flatnonzero(is_near)
+        made.append(Found(label, score, box, candidates["whole"][image][at[0]] if len(at) else None))
+    return made
 
 
 def _unmatched(wanted: Sequence[Found], got: Sequence[Found], tolerance: float) -> tuple[list[Found], list[Found]]:
     """What either side has alone: each detection is paired with the nearest free one that is the same."""
     free, alone = list(got), []
     for found in wanted:
-        label, score, box = found
         same = [
-            (float(np.abs(box - other[2]).max()), place)
+            (float(np.abs(found.box - other.box).max()), place)
             for place, other in enumerate(free)
-            if other[0] == label and abs(other[1] - score) <= tolerance
+            if other.label == found.label and abs(other.score - found.score) <= tolerance
         ]
         distance, place = min(same, default=(np.inf, -1))
         if distance <= BOX_PIXELS:
@@ -149,22 +160,23 @@ def _doubtful(
         for other in (*others, *own):
             if other is found or (step.per_class and other[0] != found[0]):
                 continue
-            overlap = _overlap(found[2], other[2])
+            overlap = _overlap(found, other)
             if overlap and abs(overlap - step.iou_threshold) <= max(tolerance, 1e-4):
                 return True
             if overlap > step.iou_threshold and abs(other[1] - found[1]) <= tolerance:
                 return True  # two that suppress each other: which is first hangs on the last digits
-        return any(_overlap(found[2], other[2]) > step.iou_threshold for other in explained)
+        return any(_overlap(found, other) > step.iou_threshold for other in explained)
 
     while True:
-        left = [entry for entry in pending if not is_explained(*entry)]
-        if len(left) == len(pending):
-            return [found for found, _, _ in left]
-        explained += [entry[0] for entry in pending if entry not in left]
-        pending = left
+        answers = [is_explained(*entry) for entry in pending]
+        if not any(answers):
+            return [found for found, _, _ in pending]
+        explained += [entry[0] for entry, is_clear in zip(pending, answers, strict=True) if is_clear]
+        pending = [entry for entry, is_clear in zip(pending, answers, strict=True) if not is_clear]
 
 
-def _overlap(a: Array, b: Array) -> float:
+def _overlap(one: Found, other: Found) -> float:
+    a, b = (found.box if found.whole is None else found.whole for found in (one, other))
     sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     both = float(np.prod(np.maximum(sides, 0)))
     whole = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - both
