@@ -36,6 +36,7 @@ ORDER = (
     "session",
     "samples",
     "nearness",
+    "measures",
     "verify",
     "result",
     "diagnose",

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import pbcompile
 from pbcompile import pipeline
@@ -229,11 +230,61 @@ def test_training_mode_is_named(place, judge, monkeypatch) -> None:
     assert judge.cause(made.artifact) == "the model runs in training mode: batch norms use the batch's own statistics"
 
 
+def test_other_gray_weights_are_named(tmp_path) -> None:
+    import keras
+
+    keras.utils.set_random_seed(5)
+    keras.Sequential([keras.Input((*SIZE, 1)), keras.layers.Flatten(), keras.layers.Dense(6, name="scores")]).save(
+        tmp_path / "gray.keras"
+    )
+    colours = np.random.default_rng(0).integers(0, 256, (1, 400_000, 3), dtype=np.uint8)
+    pillow_gray = np.asarray(Image.fromarray(colours).convert("L"))
+    differ = colours[cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY) != pillow_gray]  # one colour in some hundreds
+    assert len(differ) >= 40
+    picture = np.resize(differ, (*SIZE, 3))
+    Image.fromarray(picture).save(tmp_path / "colours.png")
+    for like in ("opencv", "pillow"):
+        image: dict[str, Any] = {"channels": "RGB", "shape": [None, *SIZE, 3]}
+        image["preprocess"] = [{"op": "convert_color", "to": "GRAY", "like": like}]
+        verify = {"images": "colours.png"}
+        write(tmp_path / f"{like}.json", model="gray.keras", inputs={"image": image}, verify=verify)
+    made = pbcompile.compile_spec(tmp_path / "pillow.json", verify=False)
+    judge = Judge(tmp_path / "opencv.json")
+    report = judge.report(made.artifact)
+    judge.worker.close()
+    assert not report.passed
+    assert report.first_divergence is not None
+    assert report.first_divergence["cause"] == "gray made with the weights and rounding of pillow, not opencv"
+    parity = report.as_json()["outputs"]["scores"]
+    assert parity["outside_fraction"] > 0
+    assert "element" in parity["worst"]
+    assert parity["kl"] is None  # scores are no probabilities
+
+
+def test_nan_is_told_and_stays_json(place, judge) -> None:
+    import tensorflow as tf
+
+    def broken(graph_def: Any) -> None:
+        for node in graph_def.node:
+            weights = tf.make_ndarray(node.attr["value"].tensor).copy() if node.op == "Const" else np.zeros(0)
+            if weights.shape == (3, 3, 3, 8):
+                weights[0, 0, 0, 0] = np.nan
+                node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(weights))
+
+    report = judge.report(judge.tampered(place / "nan.pb", broken))
+    assert not report.passed
+    assert any("are NaN" in note and "the artifact's" in note for note in report.notes)
+    json.dumps(report.as_json(), allow_nan=False)
+
+
 def test_a_true_artifact_has_no_cause(place, judge) -> None:
     (place / "true.pb").write_bytes(judge.made.data)
     report = judge.report(place / "true.pb")
     assert report.passed
     assert report.first_divergence is None
+    parity = report.as_json()["outputs"]["left"]
+    assert 0 <= parity["kl"] < 1e-6
+    assert parity["outside_fraction"] == 0
 
 
 def test_a_true_artifact_passes_with_other_images(place, run) -> None:

@@ -24,6 +24,7 @@ from pbcompile.result import Compiled
 from pbcompile.samples import Sample
 from pbcompile.spec import InputSpec
 from pbcompile.steps import Step
+from pbcompile.steps.colour import ConvertColor
 from pbcompile.steps.normalisation import KerasApplications, Normalize, Rescale, SubtractMean
 from pbcompile.steps.resampling import METHODS, Resize
 from pbcompile.verify import Expected
@@ -234,6 +235,10 @@ def _other_steps(step: Step) -> Iterator[tuple[str, tuple[Step, ...]]]:
                     yield message, (replace(step, like=like, method=method, antialias=False),)
                     if like == "tensorflow" and method != "nearest":
                         yield f"{message}, with antialias", (replace(step, like=like, method=method, antialias=True),)
+    if isinstance(step, ConvertColor) and step.to == "GRAY" and step.like:
+        for like in ("opencv", "pillow"):
+            if like != step.like:
+                yield f"gray made with the weights and rounding of {like}, not {step.like}", (replace(step, like=like),)
     if isinstance(step, (SubtractMean, Normalize)) and not isinstance(step.mean, str):
         for factor, word in ((255.0, "times 255"), (1 / 255.0, "divided by 255")):
             yield f"the mean is {word}", (replace(step, mean=_scaled(step.mean, factor)),)

@@ -49,9 +49,9 @@ def gate_lines(gate: Report) -> list[str]:
         level, share = parity["max_level_difference"], parity["differing_fraction"]
         lines.append(f"  {name}: pixels differ by {level:.3g} levels in {share:.2%} of the values")
     for name, parity in gate["outputs"].items():
-        numbers = [f"{key} {value:.3g}" for key, value in parity.items() if value is not None]
+        numbers = [f"{key} {value:.3g}" for key, value in parity.items() if isinstance(value, (int, float))]
         lines.append(f"  {name}: {', '.join(numbers) or 'compared exactly'}")
-    return lines
+    return lines + [f"  note: {note}" for note in gate["notes"]]
 
 
 def pipeline_lines(report: Report) -> list[str]:

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pbcompile.errors import Problem, SpecError
+from pbcompile.measures import largest_divergence, least_overlap, sentences, top5_agreement
 from pbcompile.models.original import Predict
 from pbcompile.nearness import why_different
 from pbcompile.plan import Plan, PlannedOutput
@@ -60,15 +61,28 @@ class OutputParity:
     top1_agreement: float | None
     excess: float
     worst: str
+    divergence: float | None = None
+    top5_agreement: float | None = None
+    overlap: float | None = None
+    outside_fraction: float | None = None
 
-    def as_json(self) -> dict[str, float | None]:
-        """The promised fields."""
+    def as_json(self) -> dict[str, float | str | None]:
+        """The promised fields, and the other figures of measures.py; what is not finite is null."""
         return {
-            "max_abs": self.max_abs,
-            "max_rel": self.max_rel,
-            "cosine": self.cosine,
+            "max_abs": _finite(self.max_abs),
+            "max_rel": _finite(self.max_rel),
+            "cosine": _finite(self.cosine),
             "top1_agreement": self.top1_agreement,
+            "top5_agreement": self.top5_agreement,
+            "kl": self.divergence,
+            "iou": self.overlap,
+            "outside_fraction": self.outside_fraction,
+            "worst": self.worst or None,
         }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,7 @@ class VerifyReport:
     outputs: Mapping[str, OutputParity]
     problems: tuple[Problem, ...]
     first_divergence: Mapping[str, str] | None
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The fields that spec-format.md promises."""
@@ -89,9 +104,16 @@ class VerifyReport:
             "passed": self.passed,
             "samples": self.samples,
             "original": self.original,
-            "preprocess": {name: dict(vars(parity)) for name, parity in self.preprocess.items()},
+            "preprocess": {
+                name: {
+                    "max_level_difference": _finite(parity.max_level_difference),
+                    "differing_fraction": parity.differing_fraction,
+                }
+                for name, parity in self.preprocess.items()
+            },
             "outputs": {name: parity.as_json() for name, parity in self.outputs.items()},
             "first_divergence": None if self.first_divergence is None else dict(self.first_divergence),
+            "notes": list(self.notes),
         }
 
 
@@ -205,6 +227,7 @@ def compare(
             problems.append(Problem("parity-exceeded", message, item.pointer))
             divergence = divergence or {"stage": "preprocess", "layer": item.name}
     results: dict[str, OutputParity] = {}
+    notes: list[str] = []
     names = [sample.name for sample in samples]
     for output in plan.outputs:
         why: str | None = None
@@ -212,6 +235,7 @@ def compare(
             pairs = [(wanted.outputs[name], got[name]) for wanted, got in zip(expected, outputs, strict=True)]
             comparison = _Comparison(plan, name, tolerance, [answer.floor for answer in expected])
             parity_of = comparison.run(pairs, names)
+            notes += sentences(name, pairs)
             if not parity_of.excess <= 1:
                 why = _why(plan, output, samples, expected, outputs, tolerance) if why is None else why
                 if why == EXPLAINED:
@@ -223,7 +247,9 @@ def compare(
             if found:
                 problems.append(found)
                 divergence = divergence or {"stage": "model", "layer": output.source}
-    return VerifyReport(not problems, len(samples), original, pixels, results, tuple(problems), divergence)
+    return VerifyReport(
+        not problems, len(samples), original, pixels, results, tuple(problems), divergence, tuple(notes)
+    )
 
 
 EXPLAINED = "explained"
@@ -307,6 +333,8 @@ class _Comparison:
         if wanted0.ndim == 2 and wanted0.shape[1] > 1:
             same = [self._same_class(w, g, f) for (w, g), f in zip(pairs, self.floors, strict=True)]
             top1 = float(np.mean(np.concatenate(same)))
+        each = [self._ratio(w, g, f).ravel() > 1 for (w, g), f in zip(pairs, self.floors, strict=True)]
+        outside = np.concatenate(each)
         return OutputParity(
             max_abs=float(np.max(np.abs(a - b), initial=0.0)),
             max_rel=float(np.max(np.abs(a - b) / np.maximum(np.abs(a), np.finfo(np.float32).tiny), initial=0.0)),
@@ -314,6 +342,10 @@ class _Comparison:
             top1_agreement=top1,
             excess=excess,
             worst=worst,
+            divergence=largest_divergence(pairs),
+            top5_agreement=top5_agreement(pairs),
+            overlap=least_overlap(pairs),
+            outside_fraction=float(np.mean(outside)) if outside.size else 0.0,
         )
 
     def _allowed(self, wanted: Array, floor: float) -> Array:
@@ -330,12 +362,7 @@ class _Comparison:
         if wanted.shape != got.shape:
             return math.inf, f"the shape is {list(got.shape)} for {list(wanted.shape)}"
         if wanted.dtype.kind == "f":
-            difference = np.abs(wanted.astype(np.float64) - got.astype(np.float64))
-            difference[(wanted == got) | ((wanted != wanted) & (got != got))] = 0.0  # equal infinities, NaN on both
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = difference / self._allowed(wanted, floor)
-            ratio[difference == 0] = 0.0  # also where nothing is allowed
-            ratio[np.isnan(ratio)] = math.inf
+            ratio = self._ratio(wanted, got, floor)
             if not ratio.size:
                 return 0.0, ""
             at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
@@ -343,6 +370,16 @@ class _Comparison:
             return float(ratio[at]), f"{where} ({ratio[at]:.3g} times the tolerance)"
         differing = int(np.sum(wanted != got))
         return (math.inf, f"{differing} of {wanted.size} values differ") if differing else (0.0, "")
+
+    def _ratio(self, wanted: Array, got: Array, floor: float) -> Array:
+        """Each element's difference over what is allowed; infinite where only one side is NaN."""
+        difference = np.abs(wanted.astype(np.float64) - got.astype(np.float64))
+        difference[(wanted == got) | ((wanted != wanted) & (got != got))] = 0.0  # equal infinities, NaN on both
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = difference / self._allowed(wanted, floor)
+        ratio[difference == 0] = 0.0  # also where nothing is allowed
+        ratio[np.isnan(ratio)] = math.inf
+        return np.asarray(ratio)
 
     def _same_class(self, wanted: Array, got: Array, floor: float) -> Array:
         rows = np.arange(len(wanted))
