@@ -29,6 +29,7 @@ ORDER = (
     "graft",
     "freeze",
     "passes",
+    "quantize",
     "artifact",
     "start",
     "inspection",

@@ -11,10 +11,11 @@ from pbcompile.errors import ParityError
 from pbcompile.freeze import freeze
 from pbcompile.gate import head_of, run_gate
 from pbcompile.graft import graft
-from pbcompile.graph import Graph, portable_graph_def, serialize
+from pbcompile.graph import Graph, lint, portable_graph_def, serialize
 from pbcompile.models import load_model
 from pbcompile.passes import optimize
 from pbcompile.plan import make_plan
+from pbcompile.quantize import store_weights
 from pbcompile.result import Compiled, CompileResult
 from pbcompile.samples import make_samples
 from pbcompile.session import Worker
@@ -64,8 +65,12 @@ def build(spec: Spec, stages: Stages) -> Compiled:
         del frozen  # each of these is as large as the model
         report = optimize(graph, spec.level)
         graph_def = portable_graph_def(graph)
-        del graph
         tolerance = derived_tolerance(graph_def)
+        if spec.weights:
+            tolerance += store_weights(graph, spec.weights, inputs)
+            lint(graph, after="store-weights")
+            graph_def = portable_graph_def(graph)
+        del graph
         add_contract(graph_def, make_contract(plan, model, report, tolerance))
     warnings = tuple(
         spec.text.locate(problem) for problem in find_warnings(plan, model.preprocessing, model.activations)

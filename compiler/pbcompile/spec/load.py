@@ -50,10 +50,10 @@ class _Builder:
         inputs = [self.attempt(self.input, name, value) for name, value in document["inputs"].items()]
         outputs = [self.attempt(self.output, name, value) for name, value in document.get("outputs", {}).items()]
         self.check_names([item for item in outputs if item])
-        if "quantize" in document:
-            self.problems.append(
-                Problem("not-supported", "this version of pbcompile does not quantize", "/quantize", "leave it out")
-            )
+        if "mode" in document.get("quantize", {}):
+            message = "this version of pbcompile stores weights in fewer bits, but does not compute with integers"
+            hint = 'use {"weights": "int8"}, or leave it out'
+            self.problems.append(Problem("not-supported", message, "/quantize/mode", hint))
         if self.problems or model is None:
             raise SpecError(*self.problems)
         artifact = document.get("artifact")
@@ -64,6 +64,7 @@ class _Builder:
             outputs=tuple(item for item in outputs if item),
             artifact=self.folder / artifact if artifact else self.path.with_suffix(".pb"),
             level=document.get("optimize", {}).get("level", "canonical"),
+            weights=document.get("quantize", {}).get("weights", ""),
             verify=VerifySpec(**document.get("verify", {})),
             text=self.text,
         )

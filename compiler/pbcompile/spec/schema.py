@@ -48,7 +48,7 @@ def assemble_schema() -> dict[str, Any]:
                     "description": "How far the graph is rewritten.",
                     **_closed({"level": {"description": "canonical runs on every consumer.", "enum": list(LEVELS)}}),
                 },
-                "quantize": {"description": "Smaller or integer arithmetic.", "type": "object"},
+                "quantize": _QUANTIZE,
                 "verify": _VERIFY,
             },
             required=("version", "model", "inputs"),
@@ -181,6 +181,27 @@ _OUTPUT: dict[str, Any] = {
         "type": "array",
         "items": {"$ref": "#/$defs/post_step"},
     },
+}
+
+_QUANTIZE: dict[str, Any] = {
+    "description": "Fewer bits for the weights.",
+    **_closed(
+        {
+            "weights": {
+                "description": "How large weights are stored; they are float32 again as the graph starts.",
+                "enum": ["float16", "int8"],
+            },
+            "mode": {"description": "Integer arithmetic; not in this version.", "enum": ["int8"]},
+            "calibrate": {"description": "For mode int8: images that show the ranges.", **_FILE},
+            "max_drop": {"description": "For mode int8: the most accuracy to lose.", "type": "number", "minimum": 0},
+            "keep_float": {
+                "description": "For mode int8: layers that stay float.",
+                "type": "array",
+                "items": {"type": "string"},
+            },
+        }
+    ),
+    "minProperties": 1,
 }
 
 _VERIFY: dict[str, Any] = {

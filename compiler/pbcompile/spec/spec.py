@@ -142,7 +142,10 @@ class VerifySpec:
 
 @dataclass(frozen=True)
 class Spec:
-    """A whole spec.  `outputs` is empty where the spec leaves them out: then every model output is one."""
+    """A whole spec.  `outputs` is empty where the spec leaves them out: then every model output is one.
+
+    weights: how large weights are stored, "float16" or "int8"; "" is as they are.
+    """
 
     path: Path
     model: ModelSource
@@ -150,6 +153,7 @@ class Spec:
     outputs: tuple[OutputSpec, ...]
     artifact: Path
     level: str
+    weights: str
     verify: VerifySpec
     text: JsonText = field(compare=False, repr=False)
 
