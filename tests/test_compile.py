@@ -135,22 +135,6 @@ def test_the_artifact_holds_only_what_the_contract_allows(convnet) -> None:
                 assert node.attr[attr.name] != attr.default_value, (node.name, attr.name)
 
 
-def test_the_same_bytes_from_other_processes(convnet, run_process, tmp_path) -> None:
-    """Another working directory, another hash seed, and again in this process."""
-    spec = write(
-        convnet / "bytes.json",
-        model="net.h5",
-        inputs={"image": {"channels": "RGB", "preprocess": [RESIZE | {"size": [16, 20]}]}},
-    )
-    here = pbcompile.compile_spec(spec, tmp_path / "a.pb", verify=False)
-    again = pbcompile.compile_spec(spec, tmp_path / "b.pb", verify=False)
-    assert again.sha256 == here.sha256
-    for seed, folder in (("0", tmp_path), ("12345", convnet)):
-        done = run_process(spec, "-o", tmp_path / "c.pb", "--no-verify", "--json", cwd=folder, PYTHONHASHSEED=seed)
-        assert done.code == 0, done.err
-        assert done.json()["sha256"] == here.sha256
-
-
 def test_the_gate_finds_one_changed_weight(convnet, monkeypatch, tmp_path) -> None:
     """The gate must be able to say no: one weight of the artifact, changed by 1 %, is enough."""
     import tensorflow as tf

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +49,10 @@ def make_contract(plan: Plan, model: LoadedModel, report: CompileReport, toleran
         "format": 1,
         "pbcompile": __version__,
         "tensorflow": tf.__version__,
-        "spec": spec.text.document,
+        "spec": spec.portable_document(),
         "spec_sha256": spec.sha256(),
         "model_sha256": model.sha256,
+        "weights_sha256": model.weights_sha256,
         "inputs": [
             {"name": item.name, "dtype": item.fed.dtype, "shape": list(item.fed.shape), "kind": item.kind}
             | ({"channels": item.channels} if item.channels else {})
@@ -64,9 +65,15 @@ def make_contract(plan: Plan, model: LoadedModel, report: CompileReport, toleran
             for name, given in output.emitted.items()
         ],
         "labels": labels,
+        "labels_sha256": {name: labels_sha256(names) for name, names in labels.items()},
         "tolerances": {"relative": tolerance},
         "batch_norm": report.as_json()["batch_norm"],
     }
+
+
+def labels_sha256(names: Sequence[str]) -> str:
+    """Hash of one label a line: what `sha256sum` says of such a file."""
+    return sha256_of("".join(f"{name}\n" for name in names).encode())
 
 
 def read_artifact(path: Path) -> tuple[Any, dict[str, Any] | None]:

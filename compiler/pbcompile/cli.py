@@ -145,13 +145,15 @@ def preview_command(spec: Path, image: Path, output: Path, name: str | None, use
 
 @cli.command("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--verify-hash", "models", metavar="MODEL", multiple=True, type=click.Path(path_type=Path),
+              help="Exit 1 unless FILE was made of MODEL; give an architecture's weights likewise.")  # fmt: skip
 @as_json
-def inspect_command(file: Path, use_json: bool) -> None:
+def inspect_command(file: Path, models: tuple[Path, ...], use_json: bool) -> None:
     """Show inputs, outputs, ops, size and the embedded contract of a .pb.  Runs nothing."""
     import_tensorflow()
     from pbcompile.inspection import inspect_artifact
 
-    report = inspect_artifact(file)
+    report = inspect_artifact(file, models)
     _show(report, inspected_lines, use_json)
 
 

@@ -80,7 +80,7 @@ class ModelError(PbcompileError):
 
 
 class ParityError(PbcompileError):
-    """The artifact does not give the original's numbers, so nothing was written."""
+    """The artifact is not the original: it gives other numbers, so nothing was written, or is of another model."""
 
     exit_code = EXIT_NO
 

@@ -57,7 +57,8 @@ def fused_contender(made: Compiled, artifact: Path | None, base: Contender, fold
         contender = replace(base, kind="pb", file=path, inputs=names, outputs={name: name for name in outputs})
         return contender, f"{path.name} was not written by pbcompile; the spec's names are taken for it"
     contender = replace(base, kind="pb", file=path)
-    if contract["spec_sha256"] != spec.sha256() or contract["model_sha256"] != made.model.sha256:
+    hashes = {"spec": spec.sha256(), "model": made.model.sha256, "weights": made.model.weights_sha256}
+    if any(contract.get(f"{key}_sha256") != value for key, value in hashes.items()):
         return contender, f"{path.name} was compiled from another spec or model than the ones it is compared with"
     return contender, ""
 

@@ -25,6 +25,7 @@ CODES: dict[str, str] = {
     "formula-invalid": "The formula in place of a Lambda cannot be read.",
     "formula-unknown-name": "The formula in place of a Lambda names a function or a variable that it does not have.",
     "graph-invalid": "A graph pass left a graph that breaks a rule: a bug of ours.",
+    "hash-differs": "inspect --verify-hash: the .pb was made of another model, or its contract was changed afterwards.",
     "image-unreadable": "The bytes are no image that OpenCV reads.",
     "images-missing": "The path, folder or glob names no image.",
     "import-invalid": "init --from was given something that it does not know, or that no step can do.",

@@ -159,19 +159,16 @@ def safe_members(source: ModelSource, archive: zipfile.ZipFile) -> None:
         raise source.refuse(f"{source.path.name} unpacks to {total} bytes, more than the {MAX_ARCHIVE_BYTES} allowed")
 
 
-def content_sha256(*paths: Path | None) -> str:
-    """SHA-256 over the contents of files and directories, in sorted order of relative names; no path outside enters."""
+def content_sha256(root: Path) -> str:
+    """SHA-256 over the contents of a file, or of a directory's files with their names in it, in sorted order."""
     digest = hashlib.sha256()
-    for root in paths:
-        if root is None:
-            continue
-        files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-        for path in files:
-            if root.is_dir():
-                digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-            with path.open("rb") as file:
-                for block in iter(lambda: file.read(1 << 20), b""):
-                    digest.update(block)
+    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+    for path in files:
+        if root.is_dir():
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        with path.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
     return digest.hexdigest()
 
 

@@ -191,11 +191,12 @@ def _loaded(source: ModelSource, network: Network, model: keras.Model, repairs: 
         call,
         "keras",
         repairs.sentences(),
-        content_sha256(source.path, source.weights),
+        content_sha256(source.path),
         recognise_preprocessing(network),
         repairs.departures(),
         activations_of(network),
         model,
+        content_sha256(source.weights) if source.weights else None,
     )
 
 

@@ -57,7 +57,8 @@ class LoadedModel:
     preprocessing: layers at its inputs that a spec's steps might do again.
     activations: of the outputs, by name, where the config tells.
     departs: where this reading means something else than today's Keras loading the same file would.
-    sha256:  over the contents of the model's files, without their paths.
+    sha256:  over the contents of the model's file or directory, without its path.
+    weights_sha256: of the weights file beside an architecture, None where the model holds its weights.
     """
 
     inputs: tuple[ModelTensor, ...]
@@ -70,6 +71,7 @@ class LoadedModel:
     departs: tuple[str, ...] = ()
     activations: Mapping[str, str] = field(default_factory=dict)
     keep_alive: object = field(default=None, repr=False, compare=False)
+    weights_sha256: str | None = None
 
     def predict(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The original model run plainly on one batch: arrays by input name to arrays by output name."""

@@ -6,7 +6,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from pbcompile.errors import ModelError, Problem
 from pbcompile.spec.formula import Formula
@@ -174,10 +175,33 @@ class Spec:
             for index in range(item.first_batched - 1, len(item.preprocess))
         )
 
-    def canonical_json(self) -> str:
-        """The document with sorted keys and no spaces: what the artifact's contract holds and hashes."""
-        return json.dumps(self.text.document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    def portable_document(self) -> Any:
+        """The document as the artifact's contract holds it: of an absolute path, the file's own name alone.
+
+        An artifact that is handed on does not tell how the folders of the building machine are called.
+        """
+        return _without_folders(self.text.document)
 
     def sha256(self) -> str:
-        """Hash of the canonical JSON."""
-        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+        """Hash of the portable document as canonical JSON."""
+        return sha256_of_json(self.portable_document())
+
+
+def sha256_of_json(document: object) -> str:
+    """Hash of a JSON value with sorted keys and no spaces, as UTF-8."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+PATH_KEYS = frozenset({"model", "path", "weights", "artifact", "images", "calibrate", "labels", "mean", "anchors"})
+"""Keys of the format whose value, where it is a string, may be a path."""
+
+
+def _without_folders(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _without_folders(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    if isinstance(value, str) and key in PATH_KEYS and PurePath(value).is_absolute():
+        return PurePath(value).name
+    return value
