@@ -1,4 +1,4 @@
-"""fix-shapes, fold-padding-into-conv, split-explicit-padding, pointwise-to-matmul."""
+"""fix-shapes, fold-padding-into-conv, split-explicit-padding, pointwise-to-matmul, affine-to-depthwise."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tests.passes.trial import answers, apply, declines, make, numbers, run
 FIX = ("fix-shapes",)
 PADDING = ("fold-padding-into-conv",)
 MATMUL = ("pointwise-to-matmul",)
+DEPTHWISE = ("affine-to-depthwise",)
+WIDE = (2, 16, 16, 512)
 OPEN = (None, 6, 6, 4)
 
 
@@ -316,3 +318,74 @@ def test_reshapes_cancel_1_another_shape():
     graph = make(lambda x: tf.reshape(tf.reshape(tf.nn.relu(x), [-1, 36, 4]), [-1, 144]) * 1.0, OPEN)
     (outcome,) = apply(graph, *MATMUL).values()
     assert [no.reason for no in outcome.declined] == ["[None, 144] is another shape than before"]
+
+
+# ---- affine-to-depthwise
+
+
+def normalized(x, act=tf.nn.relu):
+    """What is left of a batch norm, negative scales among it."""
+    channels = int(x.shape[-1])
+    return act(x * numbers(channels, seed=3) + numbers(channels, seed=4))
+
+
+@pytest.mark.parametrize("act", [tf.nn.relu, tf.nn.relu6])
+def test_a_norm_before_an_activation_is_one_convolution(act):
+    """DepthwiseConv2dNative, BiasAdd, Relu: the form that TensorFlow fuses."""
+    golden = "affine_to_depthwise" if act is tf.nn.relu else ""
+    graph = answers(lambda x: normalized(x, act), DEPTHWISE, golden, shape=(None, *WIDE[1:]))
+    assert [n.op for n in graph.sorted() if n.op not in ("Const", "Placeholder")] == [
+        "DepthwiseConv2dNative", "BiasAdd", "Relu" if act is tf.nn.relu else "Relu6",
+    ]  # fmt: skip
+
+
+def test_the_session_fuses_the_convolution_that_a_norm_became():
+    """The figures of the rule hold only if one op is what runs."""
+    graph = make(normalized, WIDE)
+    apply(graph, *DEPTHWISE)
+    with tf.Graph().as_default():
+        tf.import_graph_def(portable_graph_def(graph), name="")
+        seen = tf.compat.v1.RunMetadata()
+        options = tf.compat.v1.RunOptions(output_partition_graphs=True)
+        with tf.compat.v1.Session() as session:
+            session.run("out:0", {"x:0": numbers(*WIDE)}, options=options, run_metadata=seen)
+    ran = {node.op for part in seen.partition_graphs for node in part.node}
+    assert any("FusedDepthwise" in op for op in ran)
+    assert not ran & {"Relu", "BiasAdd"}
+
+
+def test_affine_to_depthwise_1_open_or_no_map():
+    """Whether it pays depends on the size."""
+    declines(normalized, DEPTHWISE, "is no [N, H, W, C] of known", shape=(1, None, 16, 512))
+    declines(normalized, DEPTHWISE, "is no [N, H, W, C] of known", shape=(2, 131072))
+
+
+def test_affine_to_depthwise_2_small():
+    """There three ops are as fast."""
+    declines(normalized, DEPTHWISE, "98303 numbers", shape=(1, 1, 1, 98303))
+
+
+def test_affine_to_depthwise_3_not_one_number_a_channel():
+    """One for the whole map, or one for each pixel."""
+    declines(lambda x: tf.nn.relu(x * 2.0 + numbers(512)), DEPTHWISE, "is not one float32 for each", shape=WIDE)
+    declines(lambda x: tf.nn.relu(x * numbers(16, 16, 512) + numbers(512)), DEPTHWISE, "for each of 512", shape=WIDE)
+
+
+def test_affine_to_depthwise_4_read_elsewhere():
+    """The sum or the product would have to be computed all the same."""
+
+    def sum_read(x):
+        y = x * numbers(512, seed=1) + numbers(512, seed=2)
+        return tf.nn.relu(y), tf.exp(y)
+
+    def product_is_output(x):
+        y = x * numbers(512, seed=1)
+        return tf.nn.relu(y + numbers(512, seed=2)), y
+
+    declines(sum_read, DEPTHWISE, "has another reader", shape=WIDE)
+    declines(product_is_output, DEPTHWISE, "is a graph output", shape=WIDE)
+
+
+def test_affine_to_depthwise_5_rounded():
+    """Preprocessing keeps its last bit."""
+    declines(lambda x: tf.floor(normalized(x)), DEPTHWISE, "another last bit", shape=WIDE)

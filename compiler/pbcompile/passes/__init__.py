@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pbcompile.graph import Graph, Outcome, Rule, apply_rules, lint, promise_of
+from pbcompile.passes.affine_to_depthwise import AffineToDepthwise
 from pbcompile.passes.batch_norm import LABEL, mark_batch_norms
 from pbcompile.passes.decompose_batch_norm import DecomposeBatchNorm
 from pbcompile.passes.drop_control_edges import drop_control_edges
@@ -133,6 +134,12 @@ PIPELINE: tuple[Position, ...] = (
             DropReducedSizes(),
         ),
         "after every fold into convolutions: the biases stand where they are fused",
+        level="tensorflow-cpu",
+    ),
+    Position(
+        "affine-to-depthwise",
+        rules(AffineToDepthwise()),
+        "after every fold: only a scale and a shift that must stay are worth a convolution",
         level="tensorflow-cpu",
     ),
     Position(
