@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,15 +79,15 @@ def labels_sha256(names: Sequence[str]) -> str:
     return sha256_of("".join(f"{name}\n" for name in names).encode())
 
 
-def read_artifact(path: Path) -> tuple[Any, dict[str, Any] | None]:
-    """The GraphDef in a file and its contract, if it has one.
+def read_artifact(path: Path | bytes) -> tuple[Any, dict[str, Any] | None]:
+    """The GraphDef in a file, or in the bytes of one, and its contract, if it has one.
 
     Raises PbcompileError for a missing file and for bytes that are no GraphDef.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.framework import graph_pb2
 
-    data = read_file(path)
+    data = path if isinstance(path, bytes) else read_file(path)
     graph_def = graph_pb2.GraphDef()
     try:
         graph_def.ParseFromString(data)
@@ -105,8 +108,9 @@ def read_file(path: Path) -> bytes:
         raise PbcompileError(Problem("file-unreadable", f"{path} cannot be read: {error.strerror}")) from None
 
 
-def _no_graph(path: Path) -> Problem:
-    return Problem("artifact-unreadable", f"{path} is no TensorFlow graph file", hint="name a .pb that pbcompile wrote")
+def _no_graph(path: Path | bytes) -> Problem:
+    what = path if isinstance(path, Path) else "what was just made"
+    return Problem("artifact-unreadable", f"{what} is no TensorFlow graph file", hint="name a .pb that pbcompile wrote")
 
 
 def _contract_of(graph_def: Any) -> dict[str, Any] | None:
@@ -135,25 +139,57 @@ def require_folder(path: Path) -> None:
         raise PbcompileError(Problem("file-unwritable", f"{path} cannot be written: the folder {path.parent} {word}"))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary file beside `path`, then rename: a reader sees the old file or the new one, never a part.
+PARTS = ".pbcompile.*.part"
+"""Names of files that are not yet what they will be."""
 
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `path` whole or not at all: a reader sees the old file or the new one, never a part.
+
+    The bytes go into a file without a name, which is gone with the process that writes it, however that ends.  When
+    it is whole it gets a name beside `path` and, at once, that of `path`; a process killed between the two leaves a
+    file that the next write in this folder removes.
     Raises PbcompileError when the folder is missing, read-only or full; the earlier file stays as it was.
     """
-    temporary = ""
+    part = path.with_name(PARTS.replace("*", secrets.token_hex(8)))
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        _remove_parts(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with os.fdopen(_open_unnamed(path.parent, part), "wb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # says to `_remove_parts` that somebody is at work
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+                if not part.exists():
+                    os.link(f"/proc/self/fd/{file.fileno()}", part.name, dst_dir_fd=folder)
+                os.replace(part, path)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise PbcompileError(Problem("file-unwritable", f"{path} cannot be written: {error.strerror}")) from None
     finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+        with suppress(OSError):
+            part.unlink()
+
+
+def _open_unnamed(folder: Path, part: Path) -> int:
+    """A file in `folder` without a name, or called `part` where the file system has no such files."""
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+    return os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove what killed processes left: the lock on such a file ended with its process."""
+    for left in folder.glob(PARTS):
+        with suppress(OSError), left.open("rb") as file:  # another process may be quicker
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def _umask() -> int:

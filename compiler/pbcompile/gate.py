@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from pbcompile.errors import Problem
 from pbcompile.graph import Graph, portable_graph_def, serialize
 from pbcompile.models.original import original_predict
 from pbcompile.passes import optimize
-from pbcompile.plan import Plan
 from pbcompile.result import Compiled
 from pbcompile.samples import Sample
 from pbcompile.session import Worker
@@ -32,29 +30,20 @@ def run_gate(
     plan = made.plan
     feeds = [sample.feeds for sample in samples]
     final = {tap.input: tap.node for tap in plan.spec.taps}
-    with tempfile.TemporaryDirectory() as folder:
-        head = Path(folder, "preprocess.pb")
-        head.write_bytes(made.head)
-        if artifact is None:
-            artifact = Path(folder, "artifact.pb")
-            artifact.write_bytes(made.data)
-            is_new = True
-        else:
-            is_new = False
-        original, predict = original_predict(plan.spec.model, made.model)
-        expected = reference_answers(plan, predict, samples, advance)
-        tapped = worker.run(head, list(final.values()), feeds)
-        prepared = [{name: got[node] for name, node in final.items()} for got in tapped]
-        outputs = worker.run(artifact, list(plan.output_types), feeds)
+    original, predict = original_predict(plan.spec.model, made.model)
+    expected = reference_answers(plan, predict, samples, advance)
+    tapped = worker.run(made.head, list(final.values()), feeds)
+    prepared = [{name: got[node] for name, node in final.items()} for got in tapped]
+    outputs = worker.run(made.data if artifact is None else artifact, list(plan.output_types), feeds)
+    report = compare(plan, samples, expected, prepared, outputs, made.tolerance, original)
+    if not report.passed:
+        expected = with_floors(plan, predict, expected)
         report = compare(plan, samples, expected, prepared, outputs, made.tolerance, original)
-        if not report.passed:
-            expected = with_floors(plan, predict, expected)
-            report = compare(plan, samples, expected, prepared, outputs, made.tolerance, original)
-        if report.passed:
-            return report
-        if is_new:
-            return _with_step(plan, report, samples, worker, head)
-        return _with_cause(made, report, samples, expected, outputs, artifact)
+    if report.passed:
+        return report
+    if artifact is None:
+        return _with_step(made, report, samples, worker)
+    return _with_cause(made, report, samples, expected, outputs, artifact)
 
 
 def head_of(spec: Spec, frozen: Any) -> bytes:
@@ -77,11 +66,12 @@ def head_of(spec: Spec, frozen: Any) -> bytes:
     return serialize(portable_graph_def(head))
 
 
-def _with_step(plan: Plan, report: VerifyReport, samples: Sequence[Sample], worker: Worker, head: Path) -> VerifyReport:
+def _with_step(made: Compiled, report: VerifyReport, samples: Sequence[Sample], worker: Worker) -> VerifyReport:
     """The report with the first step that differs, if it is one of ours."""
+    plan = made.plan
     if not report.first_divergence or report.first_divergence["stage"] != "preprocess":
         return report
-    got = worker.run(head, [tap.node for tap in plan.spec.taps], [sample.feeds for sample in samples])
+    got = worker.run(made.head, [tap.node for tap in plan.spec.taps], [sample.feeds for sample in samples])
     step = differing_step(plan, samples, got)
     return replace(report, first_divergence={**report.first_divergence, "layer": step or "model input"})
 

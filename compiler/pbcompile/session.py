@@ -30,13 +30,14 @@ class Artifact:
         artifact = pbcompile.load("resnet50.pb")
         artifact(image=pixels)["probabilities"]
 
-    `inputs` and `outputs` are the names, in the spec's order.  A file without our contract needs them given.
+    It may be given as the bytes of such a file, too.  `inputs` and `outputs` are the names, in the spec's order.  A
+    file without our contract needs them given.
     """
 
-    def __init__(self, path: str | Path, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> None:
+    def __init__(self, path: str | Path | bytes, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> None:
         import tensorflow as tf
 
-        graph_def, contract = read_artifact(Path(path))
+        graph_def, contract = read_artifact(path if isinstance(path, bytes) else Path(path))
         if contract is not None:
             inputs = inputs or [item["name"] for item in contract["inputs"]]
             outputs = outputs or [item["name"] for item in contract["outputs"]]
@@ -101,27 +102,33 @@ class Worker:
             env=environment,
         )
 
-    def run(self, path: Path, outputs: Sequence[str], samples: Sequence[Feeds]) -> list[dict[str, npt.NDArray[Any]]]:
-        """Feed each sample to the artifact at `path`.  Raises PbcompileError with the child's words if it fails."""
+    def run(
+        self, program: Path | bytes, outputs: Sequence[str], samples: Sequence[Feeds]
+    ) -> list[dict[str, npt.NDArray[Any]]]:
+        """Feed each sample to a `.pb`, or to the bytes of one: what is not yet proven is in no file, so none is left.
+
+        Raises PbcompileError with the child's words if it fails.
+        """
         assert self._process.stdin is not None  # it is a PIPE, above
         assert self._process.stdout is not None
         inputs = list(samples[0]) if samples else []
         try:
-            pickle.dump((str(path), inputs, list(outputs), list(samples)), self._process.stdin)
+            pickle.dump((program, inputs, list(outputs), list(samples)), self._process.stdin)
             self._process.stdin.flush()
             answer = pickle.load(self._process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            raise PbcompileError(Problem("artifact-crashed", self._last_words(path))) from None
+            raise PbcompileError(Problem("artifact-crashed", self._last_words(program))) from None
         if isinstance(answer, str):
             raise PbcompileError(Problem("artifact-failed", f"the artifact does not run: {answer}"))
         results: list[dict[str, npt.NDArray[Any]]] = answer
         return results
 
-    def _last_words(self, path: Path) -> str:
+    def _last_words(self, program: Path | bytes) -> str:
         code = self._process.wait()
         assert self._process.stderr is not None
         lines = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-        return f"the process that ran {path.name} ended with code {code}: {lines[-1] if lines else 'no word'}"
+        name = program.name if isinstance(program, Path) else "what was just made"
+        return f"the process that ran {name} ended with code {code}: {lines[-1] if lines else 'no word'}"
 
     def close(self) -> None:
         """End the child."""
@@ -148,12 +155,12 @@ def _serve() -> None:
 
     while True:
         try:
-            path, inputs, outputs, samples = pickle.load(sys.stdin.buffer)
+            program, inputs, outputs, samples = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         answer: Any
         try:
-            artifact = Artifact(path, inputs, outputs)
+            artifact = Artifact(program, inputs, outputs)
             answer = [artifact.run(sample) for sample in samples]
             answer = [{name: np.asarray(value) for name, value in result.items()} for result in answer]
             artifact.close()
