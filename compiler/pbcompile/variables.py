@@ -19,8 +19,8 @@ CHANGES = (
 """Beginnings of the names of ops that change a variable."""
 
 CHANGED_HINT = (
-    "where this is a seed, the signature answers at random: Keras 3's model.export leaves RandomFlip and its like on; "
-    "compile the .keras file instead"
+    "where this is a seed, the signature answers at random: Keras 3's model.export leaves RandomFlip and its like on, "
+    "and only layers under Keras's own names can be told and cut out; compile the .keras file instead"
 )
 
 

@@ -113,24 +113,3 @@ def test_a_damaged_saved_model(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
     with pytest.raises(ModelError, match=r"saved_model\.pb is damaged"):
         load_model(ModelSource(tmp_path))
-
-
-def test_an_export_that_answers_at_random_is_refused_with_a_way_out(tmp_path) -> None:
-    """Keras 3's `model.export` keeps RandomFlip switched on: the file itself has no inference graph."""
-    import json
-
-    import keras
-    import pytest
-    from keras import layers
-
-    import pbcompile
-
-    model = keras.Sequential([keras.Input((6, 6, 3)), layers.RandomFlip(), layers.Flatten(), layers.Dense(2)])
-    model.export(tmp_path / "exported", verbose=False)
-    model.save(tmp_path / "net.keras")
-    image = {"channels": "RGB", "shape": [None, 6, 6, 3]}
-    for name in ("exported", "net.keras"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"version": 1, "model": name, "inputs": {"image": image}}))
-    with pytest.raises(pbcompile.ModelError, match=r"compile the \.keras file instead"):
-        pbcompile.compile_spec(tmp_path / "exported.json", verify=False)
-    assert pbcompile.compile_spec(tmp_path / "net.keras.json", tmp_path / "net.pb", verify=False).artifact.exists()

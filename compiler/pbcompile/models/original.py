@@ -26,7 +26,7 @@ def original_predict(source: ModelSource, model: LoadedModel) -> tuple[str, Pred
     model: what our reader made of the same file; it has refused everything that would run code of the file.
     """
     if model.kind != "keras":
-        return "the SavedModel's own signature", model.predict
+        return "; ".join(("the SavedModel's own signature", *model.repairs)), model.predict
     ours = "our reading of the file, which this Keras does not load itself"
     if model.departs:
         return f"our reading of the file, as this Keras would not keep what it means: {model.departs[0]}", model.predict

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pbcompile.models.augmentation import leave_out_augmentation
 from pbcompile.models.files import content_sha256
 from pbcompile.models.loaded import LoadedModel, ModelSource, ModelTensor
 from pbcompile.models.preprocessing import preprocessing_in_saved_model
+from pbcompile.models.repairs import Repairs
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -17,7 +22,8 @@ def load_saved_model(source: ModelSource) -> LoadedModel:
     """The serving signature of the SavedModel at `source.path`.
 
     The signature is `serving_default` where there is one, else the only one; ModelError lists them otherwise.
-    A SavedModel keeps no order of inputs and outputs, so they come sorted by name.
+    A SavedModel keeps no order of inputs and outputs, so they come sorted by name.  Augmentation that Keras 3 left
+    switched on in it is cut out before it is loaded.
     """
     import tensorflow as tf
 
@@ -29,8 +35,12 @@ def load_saved_model(source: ModelSource) -> LoadedModel:
         _refuse_files(source, saved)
     if saved is not None and is_version_1(saved):
         return load_version_1(source, saved)
+    repairs = Repairs()
+    if saved is not None:
+        leave_out_augmentation(saved, repairs)
     try:
-        loaded = tf.saved_model.load(str(source.path))
+        with _directory(source.path, saved if repairs.sentences() else None) as directory:
+            loaded = tf.saved_model.load(str(directory))
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, tf.errors.OpError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise source.refuse(f"{name}/ cannot be loaded as a SavedModel: {first}") from error
@@ -44,7 +54,21 @@ def load_saved_model(source: ModelSource) -> LoadedModel:
 
     preprocessing = preprocessing_in_saved_model(source)
     sha256 = content_sha256(source.path)
-    return LoadedModel(inputs, outputs, call, "saved_model", (), sha256, preprocessing, (), {}, loaded)
+    return LoadedModel(inputs, outputs, call, "saved_model", repairs.sentences(), sha256, preprocessing, (), {}, loaded)
+
+
+@contextmanager
+def _directory(path: Path, repaired: Any | None) -> Iterator[Path]:
+    """The directory itself, or one of links to its parts with `repaired` in place of its message."""
+    if repaired is None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="pbcompile-") as made:
+        for part in path.iterdir():
+            if part.name not in ("saved_model.pb", "fingerprint.pb"):
+                (Path(made) / part.name).symlink_to(part.resolve())
+        (Path(made) / "saved_model.pb").write_bytes(repaired.SerializeToString())
+        yield Path(made)
 
 
 FILE_OPS = ("ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "EagerPyFunc", "PyFuncStateless")
