@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,39 @@ def test_a_pickle_for_a_mean_is_not_opened(tmp_path: Path) -> None:
     with pytest.raises(SpecError):
         load_spec(spec_of(tmp_path, mean="mean.npy"))
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("form", ["pickle as text", "pickle as bytes", "expression", "YAML tag"])
+def test_labels_are_words_and_never_code(form: str, tmp_path: Path) -> None:
+    """A payload in a label file: read as lines of text, or refused where it is none; the first is known to sing."""
+    canary = tmp_path / "canary"
+
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(canary),)
+
+    payload = {
+        "pickle as text": pickle.dumps(Bomb(), protocol=0),
+        "pickle as bytes": pickle.dumps(Bomb(), protocol=4),
+        "expression": f"__import__('os').mkdir({str(canary)!r})\n".encode(),
+        "YAML tag": f"!!python/object/apply:os.mkdir [{canary}]\n".encode(),
+    }[form]
+    (tmp_path / "labels.txt").write_bytes(payload)
+    boxes = {"iou_threshold": 0.5, "score_threshold": 0.5}
+    for step in ({"op": "top_k", "k": 1}, {"op": "non_max_suppression", **boxes}):
+        path = spec_of(tmp_path)
+        outputs = {"y": {"from": "y", "postprocess": [{**step, "labels": "labels.txt"}]}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "outputs": outputs}))
+        if form == "pickle as bytes":
+            with pytest.raises(SpecError, match=r"is no UTF-8 text"):
+                load_spec(path)
+        else:
+            (read,) = load_spec(path).outputs[0].postprocess
+            assert read.label_names == tuple(line.strip() for line in payload.decode().splitlines())
+    assert not canary.exists()
+    if form.startswith("pickle"):
+        pickle.loads(payload)
+        assert canary.exists()
 
 
 def test_keyword_names_that_are_no_tuple() -> None:
