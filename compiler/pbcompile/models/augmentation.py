@@ -14,10 +14,11 @@ from typing import Any
 
 from pbcompile.models.repairs import Repairs
 
-LAYERS = ("AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
-          "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur",
-          "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",
-          "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom")  # fmt: skip
+LAYERS = ("AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration",
+          "RandomColorJitter", "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip",
+          "RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective",
+          "RandomPosterization", "RandomRotation", "RandomSaturation", "RandomSharpness", "RandomShear",
+          "RandomTranslation", "RandomZoom")  # fmt: skip
 """Layers of Keras that hand on their input as it is when they are not in training."""
 
 _NAMES = {re.sub(r"(?<!^)(?=[A-Z])", "_", layer).lower(): layer for layer in LAYERS}
@@ -67,7 +68,8 @@ def _image_in_and_out(function: Any, scope: str) -> tuple[str, str] | None:
     nodes = _inside(function, scope)
     names = {node.name for node in nodes}
     handles = {arg.name for arg in function.signature.input_arg if arg.type == _RESOURCE}
-    seeds = {n.input[0] for n in nodes if n.op == "AssignVariableOp" and n.name.rpartition("/")[0] == scope}
+    written = [n for n in nodes if n.op == "AssignVariableOp" and n.name.rpartition("/")[0] == scope]
+    seeds = {tensor for node in written for tensor in node.input[:1]}
     if not seeds or not any(_DRAWS.match(node.op) for node in nodes):
         return None
     read = set()
@@ -94,7 +96,9 @@ def _kind(function: Any, tensor: str) -> tuple[int, tuple[int, ...]] | None:
             dtype, shapes, port = arg.type, function.attr["_input_shapes"].list.shape, i
             break
     else:
-        node = next(node for node in function.node_def if node.name == _node_of(tensor))
+        node = next((node for node in function.node_def if node.name == _node_of(tensor)), None)
+        if node is None:  # a damaged file, which TensorFlow will refuse
+            return None
         # A SavedModel leaves attributes out that stand at their default; of these ops that is HSVToRGB's T alone.
         default = _FLOAT if node.op == "HSVToRGB" else 0
         dtype = node.attr["DstT" if node.op == "Cast" else "T"].type or default
@@ -117,7 +121,8 @@ def _cut(function: Any, scope: str, x: str, y: str) -> None:
     for name, tensor in list(function.ret.items()):
         if tensor == y:
             function.ret[name] = x
-    for name, node_name in list(function.control_ret.items()):
-        if node_name in names:
-            del function.control_ret[name]
-            function.signature.control_output.remove(name)
+    ended = [name for name, node_name in function.control_ret.items() if node_name in names]
+    for name in ended:
+        del function.control_ret[name]
+    controls = function.signature.control_output
+    controls[:] = [name for name in controls if name not in ended]
