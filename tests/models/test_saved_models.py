@@ -113,3 +113,16 @@ def test_a_damaged_saved_model(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
     with pytest.raises(ModelError, match=r"saved_model\.pb is damaged"):
         load_model(ModelSource(tmp_path))
+
+
+def test_preprocessing_inside_a_saved_model_of_keras_2_is_named(tmp_path: Path) -> None:
+    """From the config that Keras 2 wrote beside the graph, so that a spec that does it again is warned of."""
+    import tf_keras
+    from tf_keras import layers
+
+    given = tf_keras.Input((8, 8, 3))
+    x = layers.BatchNormalization(name="norm")(layers.Rescaling(1 / 255, name="scale")(given))
+    model = tf_keras.Model(given, layers.Rescaling(2.0, name="behind")(layers.Conv2D(2, 3)(x)))
+    model.save(tmp_path / "m", save_format="tf")
+    found = load_model(ModelSource(tmp_path / "m")).preprocessing
+    assert [(layer.layer, layer.kind) for layer in found] == [("scale", "rescale"), ("norm", "batch_norm")]
