@@ -38,6 +38,7 @@ ORDER = (
     "samples",
     "nearness",
     "measures",
+    "side_by_side",
     "verify",
     "result",
     "diagnose",
@@ -46,10 +47,12 @@ ORDER = (
     "stages",
     "pipeline",
     "bench",
+    "report",
     "predict",
     "manual",
     "rendering",
     "arguments",
+    "bars",
     "cli",
 )
 """The rooms in the order the data flows: a module may import only from rooms before its own."""

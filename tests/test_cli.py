@@ -74,7 +74,7 @@ def test_compile_json_has_every_promised_field(small, run) -> None:
     assert gate["passed"] is True
     assert gate["samples"] == 3
     assert gate["preprocess"]["image"] == {"max_level_difference": 0.0, "differing_fraction": 0.0}
-    assert set(gate["outputs"]["probabilities"]) == {"max_abs", "max_rel", "cosine", "top1_agreement"}
+    assert {"max_abs", "max_rel", "cosine", "top1_agreement"} <= set(gate["outputs"]["probabilities"])
     assert gate["first_divergence"] is None
 
 

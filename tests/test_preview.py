@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pbcompile.preview import _thumbnail
+from pbcompile.preview import thumbnail
 from pbcompile.tensor_type import TensorType
 from tests.networks import natural_batch
 
@@ -65,5 +65,5 @@ def test_one_differing_pixel_of_a_large_image_can_be_seen() -> None:
     given = TensorType("uint8", (1, 1000, 1600, 3), "NHWC", "RGB", (0, 255))
     apart = np.zeros((1, 1000, 1600, 3))
     apart[0, 501, 777] = 255
-    assert np.asarray(_thumbnail(apart, given, grows=True)).max() == 255
-    assert np.asarray(_thumbnail(apart, given, grows=False)).max() < 10
+    assert np.asarray(thumbnail(apart, given, grows=True)).max() == 255
+    assert np.asarray(thumbnail(apart, given, grows=False)).max() < 10

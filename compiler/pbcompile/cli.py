@@ -7,17 +7,17 @@ import logging
 import os
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from pbcompile.arguments import DefaultToCompile, WordLists
-from pbcompile.errors import EXIT_BUG, EXIT_DONE, EXIT_NO, EXIT_SPEC, PbcompileError, Problem
+from pbcompile.bars import counting, progress_of
+from pbcompile.errors import EXIT_BUG, EXIT_DONE, EXIT_NO, EXIT_SPEC, ParityError, PbcompileError, Problem
 from pbcompile.rendering import (
     answer_lines,
     begun_lines,
@@ -31,12 +31,20 @@ from pbcompile.rendering import (
 )
 from pbcompile.version import __version__
 
+if TYPE_CHECKING:
+    from pbcompile.report import Page
+
 EXIT_STOPPED = 130
 """What shells say for Ctrl-C."""
 
 as_json = click.option(
     "--json", "use_json", is_flag=True, help="Print one JSON object on stdout and nothing else there."
 )
+
+as_page = click.option(
+    "--report", "page_path", type=click.Path(path_type=Path), metavar="FILE.html",
+    help="Write what was found as one self-contained page, also when the answer is no.",
+)  # fmt: skip
 
 
 @click.group(cls=DefaultToCompile, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -52,25 +60,29 @@ def cli() -> None:
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write, instead of the spec's artifact.")
 @click.option("--no-verify", is_flag=True, help="Write without proving the artifact first.")
+@as_page
 @as_json
-def compile_command(spec: Path, output: Path | None, no_verify: bool, use_json: bool) -> None:
+def compile_command(spec: Path, output: Path | None, no_verify: bool, page_path: Path | None, use_json: bool) -> None:
     """Compile SPEC, prove the artifact against the original, then write it."""
     from pbcompile.check import check_spec
+    from pbcompile.report import Page
     from pbcompile.spec import load_spec
 
     loaded = load_spec(spec)
-    check_spec(loaded, needs_model=True)  # before TensorFlow starts: what the files alone say is told at once
-    with _progress("compiling") as progress:
+    checked = check_spec(loaded, needs_model=True)  # before TensorFlow starts: what the files alone say is told at once
+    page = Page("compile", loaded, checked, page_path, output)
+    with _paged(page, use_json), progress_of("compiling") as progress:
         progress("start TensorFlow", 0, 1)
         import_tensorflow()
         progress("start TensorFlow", 1, 1)
         from pbcompile.pipeline import compile_spec
 
-        result = compile_spec(loaded, output, verify=not no_verify, progress=progress)
+        result = compile_spec(loaded, output, verify=not no_verify, progress=progress, witness=page.see)
     for warning in result.made.warnings:
         click.echo(f"warning: {warning.render()}", err=True)
-    report = result.as_json()
+    report = result.as_json() | page.as_json()
     _show(report, compiled_lines, use_json)
+    _tell_page(page, use_json)
 
 
 @cli.command("check")
@@ -89,26 +101,28 @@ def check_command(spec: Path, use_json: bool) -> None:
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--pb", type=click.Path(path_type=Path), help="The artifact, instead of the spec's.")
 @click.option("--images", help="Images to compare on, instead of the spec's: a file, a folder or a glob.")
+@as_page
 @as_json
-def verify_command(spec: Path, pb: Path | None, images: str | None, use_json: bool) -> None:
+def verify_command(spec: Path, pb: Path | None, images: str | None, page_path: Path | None, use_json: bool) -> None:
     """Compare a written artifact with the original model behind the real OpenCV and Pillow."""
     from dataclasses import replace
 
     from pbcompile.check import check_spec
+    from pbcompile.report import Page
     from pbcompile.spec import load_spec
 
     loaded = load_spec(spec)
     if images is not None:
         loaded = replace(loaded, verify=replace(loaded.verify, images=str(Path(images).absolute())))
-    check_spec(loaded, needs_model=True)
-    with _progress("verifying") as progress:
+    page = Page("verify", loaded, check_spec(loaded, needs_model=True), page_path, pb or loaded.artifact)
+    with _paged(page, use_json), progress_of("verifying") as progress:
         progress("start TensorFlow", 0, 1)
         import_tensorflow()
         progress("start TensorFlow", 1, 1)
         from pbcompile.pipeline import verify_spec
 
-        found = verify_spec(loaded, pb, progress=progress)
-    report = found.as_json()
+        found = verify_spec(loaded, pb, progress=progress, witness=page.see)
+    report = found.as_json() | page.as_json()
     if use_json:
         if not found.passed:
             report["error"] = _error_json(EXIT_NO, found.problems)
@@ -117,6 +131,7 @@ def verify_command(spec: Path, pb: Path | None, images: str | None, use_json: bo
         _echo(gate_lines(report))
         for problem in found.problems:
             click.echo(problem.render(), err=True)
+        _tell_page(page, use_json)
     if not found.passed:
         sys.exit(EXIT_NO)
 
@@ -167,6 +182,7 @@ def inspect_command(file: Path, models: tuple[Path, ...], use_json: bool) -> Non
 @click.option("--seconds", type=click.FloatRange(1), default=60.0, show_default=True, help="The most that is measured.")
 @click.option("--grappler", type=click.Choice(("on", "off")), default="on", show_default=True,
               help="Whether TensorFlow may optimize graphs as it loads them.")  # fmt: skip
+@as_page
 @as_json
 def bench_command(
     spec: Path,
@@ -176,15 +192,17 @@ def bench_command(
     threads: int | None,
     seconds: float,
     grappler: str,
+    page_path: Path | None,
     use_json: bool,
 ) -> None:
     """Time the artifact of SPEC against the programs that it replaces, each in a process of its own."""
     from pbcompile.check import check_spec
+    from pbcompile.report import Page
     from pbcompile.spec import load_spec
 
     loaded = load_spec(spec)
-    check_spec(loaded, needs_model=True)
-    with _progress("measuring") as progress:
+    page = Page("bench", loaded, check_spec(loaded, needs_model=True), page_path, pb)
+    with _paged(page, use_json), progress_of("measuring") as progress:
         progress("start TensorFlow", 0, 1)
         import_tensorflow()
         progress("start TensorFlow", 1, 1)
@@ -193,13 +211,15 @@ def bench_command(
 
         found = bench_spec(
             loaded, pb, against=against, batches=batches, seconds=seconds, threads=threads,
-            grappler=grappler == "on", progress=progress,
+            grappler=grappler == "on", progress=progress, witness=page.see,
         )  # fmt: skip
-    report = found.as_json()
+        page.timed = found.as_json()
+    report = found.as_json() | page.as_json()
     if use_json:
         _print_json(report)
     else:
         click.echo(render(report))
+    _tell_page(page, use_json)
 
 
 @cli.command("diff")
@@ -328,7 +348,7 @@ def predict_command(file: Path, inputs: tuple[str, ...], jsonl: bool, batch: int
     jobs = predictor.jobs(inputs)
     problems: list[Problem] = []
     separator = '{"results": ['
-    with _counting(len(jobs)) as advance:
+    with counting(len(jobs)) as advance:
         for answer in predictor.answers(jobs, batch):
             advance()
             problems += answer.problems
@@ -351,57 +371,6 @@ def predict_command(file: Path, inputs: tuple[str, ...], jsonl: bool, batch: int
         click.echo(("" if separator == ", " else separator) + "]" + error + "}")
     if problems:
         sys.exit(EXIT_SPEC)
-
-
-@contextmanager
-def _counting(total: int) -> Iterator[Callable[[], None]]:
-    """A bar with the rate, on a terminal and for more than one input; on stderr."""
-    if total < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    started = time.perf_counter()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("predict", total=total, rate="")
-        done = 0
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            rate = done / max(time.perf_counter() - started, 1e-9)
-            bar.update(task, completed=done, rate=f"{rate:.1f} images/s")
-
-        yield advance
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on a terminal, one line per finished stage elsewhere; always on stderr."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description:<18}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(title, total=None)
-
-            def show(stage: str, done: int, total: int) -> None:
-                bar.update(task, description=stage, completed=done, total=total)
-
-            yield show
-        return
-    started: dict[str, float] = {}
-
-    def tell(stage: str, done: int, total: int) -> None:
-        if stage not in started:
-            started[stage] = time.perf_counter()
-        if done == total:
-            click.echo(f"{stage}: {time.perf_counter() - started[stage]:.1f} s", err=True)
-
-    yield tell
 
 
 def import_tensorflow() -> None:
@@ -447,6 +416,26 @@ def _echo(lines: list[str]) -> None:
 
 def _print_json(report: Mapping[str, Any]) -> None:
     click.echo(json.dumps(report, ensure_ascii=False, allow_nan=False, default=str))
+
+
+@contextmanager
+def _paged(page: Page, use_json: bool) -> Iterator[None]:
+    """Write the page when the work is done, or when the gate has said no."""
+    try:
+        yield
+    except ParityError as error:
+        page.write()
+        if use_json and page.path:
+            _print_json({"error": _error_json(error.exit_code, error.problems)} | page.as_json())
+            sys.exit(error.exit_code)
+        _tell_page(page, use_json)
+        raise
+    page.write()
+
+
+def _tell_page(page: Page, use_json: bool) -> None:
+    if page.path and not use_json:
+        click.echo(f"report: {page.path}", err=True)
 
 
 def _error_json(code: int, problems: tuple[Problem, ...] | list[Problem]) -> dict[str, Any]:

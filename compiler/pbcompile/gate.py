@@ -15,6 +15,7 @@ from pbcompile.passes import optimize
 from pbcompile.result import Compiled
 from pbcompile.samples import Sample
 from pbcompile.session import Worker
+from pbcompile.side_by_side import side_by_side
 from pbcompile.spec import Spec
 from pbcompile.verify import Expected, VerifyReport, compare, differing_step, reference_answers, with_floors
 
@@ -39,6 +40,7 @@ def run_gate(
     if not report.passed:
         expected = with_floors(plan, predict, expected)
         report = compare(plan, samples, expected, prepared, outputs, made.tolerance, original)
+    report = replace(report, answers=side_by_side(plan, samples, expected, outputs))
     if report.passed:
         return report
     if artifact is None:

@@ -16,7 +16,7 @@ from pbcompile.models import load_model
 from pbcompile.passes import optimize
 from pbcompile.plan import make_plan
 from pbcompile.quantize import store_weights
-from pbcompile.result import Compiled, CompileResult
+from pbcompile.result import Compiled, CompileResult, Witness
 from pbcompile.samples import make_samples
 from pbcompile.session import Worker
 from pbcompile.spec import Spec, load_spec
@@ -25,11 +25,17 @@ from pbcompile.verify import VerifyReport, derived_tolerance
 
 
 def compile_spec(
-    spec: Spec | str | Path, output: str | Path | None = None, *, verify: bool = True, progress: Progress | None = None
+    spec: Spec | str | Path,
+    output: str | Path | None = None,
+    *,
+    verify: bool = True,
+    progress: Progress | None = None,
+    witness: Witness | None = None,
 ) -> CompileResult:
     """Compile a spec, prove the artifact, and write it.
 
     spec:   a loaded spec or the path of one.  output: where to write, instead of the spec's `artifact`.
+    witness: told what was made and found, also when the answer is no.
     Raises SpecError, ModelError, and ParityError when the gate says no; then nothing is written.
     """
     stages = Stages(progress)
@@ -44,8 +50,10 @@ def compile_spec(
         if worker:
             with stages("verify", len(samples)) as advance:
                 found = run_gate(made, None, samples, worker, advance)
-            if not found.passed:
-                raise ParityError(*found.problems)
+        if witness:
+            witness(made, found)
+        if found and not found.passed:
+            raise ParityError(*found.problems)
     with stages("write"):
         write_atomically(target, made.data)
     return CompileResult(target, sha256_of(made.data), made, found, stages.seconds)
@@ -62,6 +70,7 @@ def build(spec: Spec, stages: Stages) -> Compiled:
         head = head_of(spec, frozen)
     with stages("optimize"):
         graph = Graph.from_graph_def(frozen, inputs, outputs)
+        frozen_bytes = frozen.ByteSize()
         del frozen  # each of these is as large as the model
         report = optimize(graph, spec.level)
         graph_def = portable_graph_def(graph)
@@ -75,11 +84,15 @@ def build(spec: Spec, stages: Stages) -> Compiled:
     warnings = tuple(
         spec.text.locate(problem) for problem in find_warnings(plan, model.preprocessing, model.activations)
     )
-    return Compiled(plan, model, head, report, warnings, tolerance, serialize(graph_def))
+    return Compiled(plan, model, head, report, warnings, tolerance, serialize(graph_def), frozen_bytes)
 
 
 def verify_spec(
-    spec: Spec | str | Path, artifact: str | Path | None = None, *, progress: Progress | None = None
+    spec: Spec | str | Path,
+    artifact: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    witness: Witness | None = None,
 ) -> VerifyReport:
     """A written `.pb` against the original model behind the real libraries, with the likely cause of a difference.
 
@@ -91,4 +104,7 @@ def verify_spec(
         samples = make_samples(spec)
         made = build(spec, stages)
         with stages("verify", len(samples)) as advance:
-            return run_gate(made, Path(artifact or spec.artifact), samples, worker, advance)
+            found = run_gate(made, Path(artifact or spec.artifact), samples, worker, advance)
+        if witness:
+            witness(made, found)
+    return found

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +45,37 @@ def preview(spec: Spec, image: Path, name: str | None = None) -> tuple[bytes, li
     except ValueError as error:
         raise SpecError(Problem("image-unreadable", f"{image} cannot be preprocessed: {error}", item.pointer)) from None
     got = _run_graph(spec, item, feeds)
+    pictures = step_pictures(item, got, wanted)
+    return _draw(pictures), [picture.row for picture in pictures]
+
+
+@dataclass(frozen=True)
+class StepPicture:
+    """One step: `row` as data, and a cell for each of `ROWS`."""
+
+    row: dict[str, Any]
+    cells: tuple[Image.Image, ...]
+
+
+def step_pictures(item: InputSpec, got: Sequence[Array], wanted: Sequence[Array]) -> list[StepPicture]:
+    """What stands before the first step and after each one, in the graph (`got`) and by the library (`wanted`)."""
     types = (item.entry, *item.types)[item.first_batched :]
     names = ["as fed", *(step.op for step in item.preprocess)][item.first_batched :]
-    rows = []
+    found = []
     for step, given, here, there in zip(names, types, got, wanted, strict=True):
         difference = np.abs(here.astype(np.float64) - there)
-        rows.append(
-            {
-                "step": step,
-                "type": f"{here.dtype} {list(here.shape)} {given.channels}".rstrip(),
-                "max_difference": float(difference.max(initial=0.0)),
-                "differing_fraction": float(np.mean(difference > 0)) if difference.size else 0.0,
-            }
-        )
-    return _draw(rows, types, got, wanted), rows
+        row = {
+            "step": step,
+            "type": f"{here.dtype} {list(here.shape)} {given.channels}".rstrip(),
+            "max_difference": float(difference.max(initial=0.0)),
+            "differing_fraction": float(np.mean(difference > 0)) if difference.size else 0.0,
+        }
+        first, second = as_levels(given, here, there)
+        apart = np.abs(first - second)  # in grey levels; less than one is shown as none, more is stretched
+        values = (first, second, apart / max(apart.max(initial=0.0), 1.0) * 255)
+        cells = [thumbnail(x, given, grows=word == "difference") for x, word in zip(values, ROWS, strict=True)]
+        found.append(StepPicture(row, tuple(cells)))
+    return found
 
 
 def _choose(spec: Spec, name: str | None) -> InputSpec:
@@ -74,49 +90,46 @@ def _choose(spec: Spec, name: str | None) -> InputSpec:
 
 
 def _run_graph(spec: Spec, item: InputSpec, feeds: dict[str, Any]) -> list[Array]:
-    taps = spec.taps
     inputs = [other.name for other in spec.inputs]
-    frozen = freeze(graft_preprocessing(spec), inputs, [tap.node for tap in taps])
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "steps.pb").write_bytes(head_of(spec, frozen))
-        head = Artifact(Path(folder, "steps.pb"), inputs)
-        wanted = [tap.node for tap in taps if tap.input == item.name]
-        got = head.run(feeds, wanted)
-        head.close()
+    frozen = freeze(graft_preprocessing(spec), inputs, [tap.node for tap in spec.taps])
+    return run_head(spec, head_of(spec, frozen), item, feeds)
+
+
+def run_head(spec: Spec, head: bytes, item: InputSpec, feeds: dict[str, Any]) -> list[Array]:
+    """The taps of one input, in order; head: the preprocessing alone, as the bytes of its own graph file."""
+    graph = Artifact(head, [other.name for other in spec.inputs])
+    wanted = [tap.node for tap in spec.taps if tap.input == item.name]
+    got = graph.run(feeds, wanted)
+    graph.close()
     return [got[node] for node in wanted]
 
 
-def _draw(
-    rows: Sequence[dict[str, Any]], types: Sequence[TensorType], got: Sequence[Array], wanted: Sequence[Array]
-) -> bytes:
-    width = LEFT + len(rows) * (CELL + MARGIN)
+def _draw(pictures: Sequence[StepPicture]) -> bytes:
+    width = LEFT + len(pictures) * (CELL + MARGIN)
     sheet = Image.new("RGB", (width, TEXT + len(ROWS) * (CELL + MARGIN)), "white")
     pen = ImageDraw.Draw(sheet)
     for place, word in enumerate(ROWS):
         pen.text((MARGIN, TEXT + place * (CELL + MARGIN) + CELL // 2), word, fill="black")
-    for column, (row, given, here, there) in enumerate(zip(rows, types, got, wanted, strict=True)):
-        left = LEFT + column * (CELL + MARGIN)
+    for column, picture in enumerate(pictures):
+        row, left = picture.row, LEFT + column * (CELL + MARGIN)
         equal = "equal"
         if row["max_difference"]:
             equal = f"differs by {row['max_difference']:.3g} in {row['differing_fraction']:.2g} of all"
         pen.text((left, 4), f"{column}  {row['step']}\n{row['type']}\n{equal}", fill="black")
-        first, second = _pictures(given, here, there)
-        apart = np.abs(first - second)  # in grey levels; less than one is shown as none, more is stretched
-        for place, values in enumerate((first, second, apart / max(apart.max(initial=0.0), 1.0) * 255)):
-            cell = _thumbnail(values, given, grows=ROWS[place] == "difference")
+        for place, cell in enumerate(picture.cells):
             sheet.paste(cell, (left, TEXT + place * (CELL + MARGIN)))
     data = io.BytesIO()
     sheet.save(data, "PNG")
     return data.getvalue()
 
 
-def _pictures(given: TensorType, *batches: Array) -> list[Array]:
+def as_levels(given: TensorType, *batches: Array) -> list[Array]:
     """Values as grey levels 0..255, by the range that is known or found."""
     low, high = given.range or (min(float(b.min()) for b in batches), max(float(b.max()) for b in batches))
     return [(batch.astype(np.float64) - low) / ((high - low) or 1.0) * 255 for batch in batches]
 
 
-def _thumbnail(batch: Array, given: TensorType, *, grows: bool) -> Image.Image:
+def thumbnail(batch: Array, given: TensorType, *, grows: bool) -> Image.Image:
     """The first image of a batch in a cell; what is no image becomes a grey strip.
 
     Where it `grows`, bright pixels spread to their neighbours, so that one alone can be seen however large the image.

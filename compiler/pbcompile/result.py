@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ class Compiled:
     warnings:  what compiles and is probably not meant.
     tolerance: the derived relative tolerance of its float outputs.
     data:      the bytes of the `.pb`.
+    frozen:    the size of the frozen graph before any pass, in bytes.
     """
 
     plan: Plan
@@ -32,6 +33,11 @@ class Compiled:
     warnings: tuple[Problem, ...]
     tolerance: float
     data: bytes
+    frozen: int
+
+
+Witness = Callable[[Compiled, VerifyReport | None], None]
+"""Told what was made and what the gate found, before anything is written or refused."""
 
 
 @dataclass(frozen=True)

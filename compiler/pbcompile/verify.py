@@ -30,6 +30,7 @@ from pbcompile.nearness import why_different
 from pbcompile.plan import Plan, PlannedOutput
 from pbcompile.reference.program import answers_reference, preprocess_reference, stages_reference
 from pbcompile.samples import Sample
+from pbcompile.side_by_side import SideBySide
 from pbcompile.spec import InputSpec
 from pbcompile.tensor_type import TensorType
 
@@ -87,7 +88,10 @@ def _finite(value: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What the gate found.  `original` says who answered for the original model."""
+    """What the gate found.
+
+    original: who answered for the original model.  answers: both programs' decisions, for a person to read.
+    """
 
     passed: bool
     samples: int
@@ -97,6 +101,7 @@ class VerifyReport:
     problems: tuple[Problem, ...]
     first_divergence: Mapping[str, str] | None
     notes: tuple[str, ...] = ()
+    answers: SideBySide | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The fields that spec-format.md promises."""

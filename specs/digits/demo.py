@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent.parent / "build" / "digits"
 PB = BUILD / "digits.pb"
+REPORT = BUILD / "digits.html"
 SCANS = BUILD / "scans"
 SIZE = 32
 
@@ -192,7 +193,7 @@ def main() -> None:
     console.print(f"{len(scans)} JPEG scans of digits that the model has not seen, {sideways} of them held sideways")
 
     command = [str(Path(sys.executable).with_name("pbcompile")), "compile", str(HERE / "spec.json"), "-o", str(PB)]
-    subprocess.run(command, check=True)
+    subprocess.run([*command, "--report", str(REPORT)], check=True)
 
     console.print("\nreading every scan with every program ...")
     import_tensorflow()
@@ -218,8 +219,9 @@ def main() -> None:
         table.add_row(TIMED[name], *figures, f"{timing.p50_ms / times['fused'].p50_ms:.2f}")
     console.print(table)
     console.print(f"{under()}; ratio: median against the .pb's")
-    shown = PB.relative_to(Path.cwd()) if PB.is_relative_to(Path.cwd()) else PB
-    console.print(f"\ndone in {time.perf_counter() - started:.0f} s; try: .venv/bin/pbcompile inspect {shown}")
+    pb, page = (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in (PB, REPORT))
+    console.print(f"\ndone in {time.perf_counter() - started:.0f} s; try: .venv/bin/pbcompile inspect {pb}")
+    console.print(f"the report: {page}")
 
 
 def under() -> str:

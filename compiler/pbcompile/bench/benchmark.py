@@ -20,6 +20,7 @@ from pbcompile.bench.figures import Interval, noise_warnings, quantile, ratio_in
 from pbcompile.bench.prepare import fused_contender, network_contenders, preprocess_contender
 from pbcompile.bench.rounds import Record, Settings, measure
 from pbcompile.pipeline import build
+from pbcompile.result import Witness
 from pbcompile.spec import Spec, load_spec
 from pbcompile.stages import Progress, Stages
 
@@ -151,13 +152,14 @@ def bench_spec(
     threads: int | None = None,
     grappler: bool = True,
     progress: Progress | None = None,
+    witness: Witness | None = None,
 ) -> BenchReport:
     """Time the artifact against the unfused programs and any peers.
 
     artifact: the `.pb`, instead of the spec's.  against: keys of PEERS.  batches: sizes to take the throughput at,
     where the spec leaves the batch open.  seconds: the most that is measured, starting processes not counted; less
     where every median is settled before.  threads: for every runtime and OpenCV; all CPUs where left out.
-    grappler: whether TensorFlow may optimize graphs when they are loaded.
+    grappler: whether TensorFlow may optimize graphs when they are loaded.  witness: told what was made.
     """
     check_peers(against)
     if artifact is not None:
@@ -169,6 +171,8 @@ def bench_spec(
         folder = Path(name)
         base = Contender("pb", spec.path.absolute(), bench_image(spec, folder), about["threads"], grappler=grappler)
         made = build(spec, stages)
+        if witness:
+            witness(made, None)
         with stages("convert"):
             fused, note = fused_contender(made, Path(artifact).absolute() if artifact else None, base, folder)
             networks, skipped = network_contenders(made.model, against, base, folder)

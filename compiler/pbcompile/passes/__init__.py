@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -158,7 +159,7 @@ def optimize(graph: Graph, level: str = "canonical") -> CompileReport:
     rest.
     level: one of `LEVELS`.  PassError when a pass breaks the graph or changes an output's dtype or shape.
     """
-    before = len(graph)
+    before = Counter(node.op for node in graph)
     layers = mark_batch_norms(graph)
     promise = promise_of(graph)
     contract = sum(position.level == "none" for position in PIPELINE)
@@ -178,7 +179,8 @@ def optimize(graph: Graph, level: str = "canonical") -> CompileReport:
     graph.settle_names()
     graph.prune()
     lint(graph, promise, "the last pass")
-    return CompileReport(level, before, len(graph), tuple(done), _account(graph, layers, level, reasons))
+    norms = _account(graph, layers, level, reasons)
+    return CompileReport(level, before.total(), before, len(graph), tuple(done), norms)
 
 
 def _account(graph: Graph, layers: tuple[str, ...], level: str, reasons: dict[str, dict[str, None]]) -> BatchNormReport:

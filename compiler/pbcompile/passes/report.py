@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,10 +53,11 @@ class BatchNormReport:
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What `optimize` did."""
+    """What `optimize` did.  `ops_before`: how many nodes of each op there were."""
 
     level: str
     nodes_before: int
+    ops_before: Mapping[str, int]
     nodes_after: int
     passes: tuple[PassReport, ...]
     batch_norm: BatchNormReport
