@@ -6,8 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from pbcompile.control_flow import lower_function
 from pbcompile.errors import ModelError, Problem
+from pbcompile.models.loaded import LoadedModel, ModelSource
 
 MAX_BYTES = 2**31 - 1
 """A protocol buffer message holds less than 2 GiB."""
@@ -30,6 +33,33 @@ def freeze(function: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
     graph_def, placeholders, results = lower_function(function)
     _refuse_state(graph_def)
     return _with_public_names(graph_def, placeholders, results, inputs, outputs)
+
+
+def require_finite(function: Any, model: LoadedModel, source: ModelSource) -> None:
+    """ModelError that names every weight with a NaN or an infinity in it, unless the spec allows them.
+
+    function: traced from `model`; only what it reads is looked at.
+    """
+    if source.allow_nan:
+        return
+    paths = {id(weight.value): weight.path for weight in getattr(model.keep_alive, "weights", ()) if _is_keras(weight)}
+    problems = []
+    for variable in function.variables:
+        if not variable.dtype.is_floating:
+            continue
+        values = variable.numpy().astype(np.float64) if variable.dtype.size < 4 else variable.numpy()
+        count = values.size - np.count_nonzero(np.isfinite(values))
+        if count:
+            layer, _, weight = paths.get(id(variable), variable.name.partition(":")[0]).rpartition("/")
+            message = f'the layer "{layer}" has {count} of {values.size} values in "{weight}" that are NaN or infinite'
+            hint = 'take the weights of an earlier epoch, or say "allow_nan": true under "model"'
+            problems.append(Problem("weights-not-finite", message, source.pointer, hint))
+    if problems:
+        raise ModelError(*problems)
+
+
+def _is_keras(weight: object) -> bool:
+    return hasattr(weight, "path") and hasattr(weight, "value")
 
 
 def freeze_plainly(function: Any) -> tuple[Any, list[str], list[str]]:

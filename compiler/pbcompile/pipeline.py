@@ -8,7 +8,7 @@ from pathlib import Path
 from pbcompile.advice import find_warnings
 from pbcompile.artifact import add_contract, make_contract, require_folder, sha256_of, write_atomically
 from pbcompile.errors import ParityError
-from pbcompile.freeze import freeze
+from pbcompile.freeze import freeze, require_finite
 from pbcompile.gate import head_of, run_gate
 from pbcompile.graft import graft
 from pbcompile.graph import Graph, lint, portable_graph_def, serialize
@@ -66,7 +66,9 @@ def build(spec: Spec, stages: Stages) -> Compiled:
         plan = make_plan(spec, model.inputs, model.outputs)
     with stages("trace and freeze"):
         inputs, outputs = [item.name for item in spec.inputs], list(plan.output_types)
-        frozen = freeze(graft(plan, model), inputs, [*outputs, *(tap.node for tap in plan.spec.taps)])
+        traced = graft(plan, model)
+        require_finite(traced, model, spec.model)
+        frozen = freeze(traced, inputs, [*outputs, *(tap.node for tap in plan.spec.taps)])
         head = head_of(spec, frozen)
     with stages("optimize"):
         graph = Graph.from_graph_def(frozen, inputs, outputs)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
+
 from pbcompile.errors import PassError, Problem
 from pbcompile.graph.frames import framed
 from pbcompile.graph.pattern import Match, Op, match_at
@@ -51,7 +53,8 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], backwards: bool = False) ->
     """Apply `rules` everywhere until nothing fires any more.
 
     Each sweep visits the nodes in topological order (or its reverse) and at each node tries the rules in their
-    order.  Nothing is rewritten inside a loop or a branch, where a new constant would need an Enter or a Switch.
+    order.  A rewrite that makes a number too large for its dtype is declined.  Nothing is rewritten inside a loop or
+    a branch, where a new constant would need an Enter or a Switch.
     PassError names the last two rules when that does not end.
     """
     outcome = Outcome()
@@ -89,7 +92,9 @@ def _try(graph: Graph, rule: Rule, node: Node, outcome: Outcome, is_inside: bool
             break
         mark = graph.mark()
         try:
-            new = rule.rewrite(graph, match)
+            with np.errstate(over="ignore"):  # it is found in the next line
+                new = rule.rewrite(graph, match)
+            graph.require_finite(mark)
         except Decline as decline:
             graph.undo(mark)
             declined.append(Declined(rule.name, decline.about or node.name, str(decline)))

@@ -346,6 +346,15 @@ class Graph:
         self._remove(reversed(self._journal[mark:]))
         del self._journal[mark:]
 
+    def require_finite(self, mark: int) -> None:
+        """Decline where a constant added since `mark` has a number that its dtype does not hold: an overflow."""
+        for name in self._journal[mark:]:
+            if self._nodes[name].op == "Const" and "float" in self.dtype(name):
+                value = self.const(name)
+                # In halves: NumPy knows bfloat16, but has no isfinite for it.
+                if not np.isfinite(value.astype(np.float32) if value.dtype.itemsize < 4 else value).all():
+                    raise Decline(f"a folded constant would overflow {self.dtype(name)}")
+
     def commit(self) -> None:
         """Keep what was added; marks taken before are void."""
         self._journal.clear()

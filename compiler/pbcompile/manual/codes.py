@@ -48,6 +48,8 @@ CODES: dict[str, str] = {
     "name-clash": "Two inputs or outputs of the .pb would have the same name.",
     "not-supported": "The format has this key, and this version of pbcompile does not do it.",
     "output-unknown": 'The model has no output of that name: say one of those listed under "from".',
+    "weights-not-finite": "Weights are NaN or infinite, as after a training that diverged; the layers are named. "
+    'If that is meant, say "allow_nan": true under "model".',
     "parity-cause": "The gate said no, and this known mistake gives the artifact's numbers exactly.",
     "parity-exceeded": "The artifact does not give the original's numbers, so it was not written. "
     "pbcompile verify SPEC --images FOLDER looks for the step or layer where they part.",

@@ -110,6 +110,7 @@ class _Builder:
             lambdas=lambdas,
             custom_objects=value.get("custom_objects", {}),
             trust_code=value.get("trust_code", False),
+            allow_nan=value.get("allow_nan", False),
         )
 
     def in_place_of_lambda(self, value: Any, pointer: str) -> tuple[Step, ...] | Formula:

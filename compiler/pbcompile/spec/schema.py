@@ -125,6 +125,7 @@ _MODEL: dict[str, Any] = {
             "additionalProperties": {"type": "string", "pattern": r"^[\w.]+:[\w.]+$"},
         },
         "trust_code": {"description": "Whether code of the model file may run.", "type": "boolean", "default": False},
+        "allow_nan": {"description": "Whether weights may be NaN or infinite.", "type": "boolean", "default": False},
     },
     "additionalProperties": False,
     "required": ["path"],

@@ -26,6 +26,7 @@ class ModelSource:
     lambdas:        steps or a formula that stand in for Lambda layers, by layer name.
     custom_objects: "module:attribute" by registered name; only with `trust_code`.
     trust_code:     whether code that the model file names or holds may run.
+    allow_nan:      whether weights may be NaN or infinite.
     pointer:        JSON pointer of `model` in the spec.
     """
 
@@ -34,6 +35,7 @@ class ModelSource:
     lambdas: Mapping[str, tuple[Step, ...] | Formula] = field(default_factory=dict)
     custom_objects: Mapping[str, str] = field(default_factory=dict)
     trust_code: bool = False
+    allow_nan: bool = False
     pointer: str = "/model"
 
     def refuse(self, message: str, hint: str = "", code: str = "model-unreadable") -> ModelError:
