@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import string
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +21,7 @@ from pbcompile.pipeline import build
 from pbcompile.report import plots
 from pbcompile.side_by_side import EQUAL, LEAST_DECADE
 from pbcompile.stages import Stages
+from tests.conftest import SHARED_MODELS, needs_shared_models
 from tests.networks import natural_batch, set_statistics
 from tests.test_bench import record
 
@@ -208,6 +210,27 @@ def test_verify_reports_on_the_file_that_it_was_given(place: Path, page: Any, ru
     assert "byte for byte what this spec compiles to" in Read(Path("v.html")).text["given"]
 
 
+def test_verify_shows_the_decisions_that_are_not_the_original_s(place: Path, run: Any) -> None:
+    """A file whose heads are swapped: other bytes and other classes.
+
+    The search for the cause once ended in a traceback where an output holds labels.
+    """
+    document = json.loads((place / "spec.json").read_text())
+    outputs = document["outputs"]
+    for output, head in (("left", "right"), ("first", "right"), ("right", "left")):
+        outputs[output] = {**outputs[output], "from": head}
+    (place / "swapped.json").write_text(json.dumps(document))
+    assert run("compile", place / "swapped.json", "--no-verify", "--report", "unproven.html").code == 0
+    assert "Not verified" in Read(Path("unproven.html")).text[""]
+    done = run("verify", place / "spec.json", "--pb", place / "swapped.pb", "--report", "swapped.html", "--json")
+    assert done.code == 1, done.err
+    found = Read(Path("swapped.html"))
+    assert "The gate says no" in found.text[""]
+    assert done.json()["error"]["problems"][0]["message"] in found.text[""]
+    assert "not the bytes that this spec compiles to" in found.text["given"]
+    assert any(attributes.get("class") == "decision off" for _, attributes in found.tags)
+
+
 @pytest.mark.parametrize("command", ["compile", "verify", "bench"])
 def test_a_missing_folder_is_told_before_the_work(place: Path, run: Any, command: str) -> None:
     done = run(command, place / "spec.json", "--report", "nowhere/page.html")
@@ -302,3 +325,29 @@ def test_differences_are_counted_by_their_power_of_ten() -> None:
     bars = plots.histogram({EQUAL: 3, LEAST_DECADE: 1, -7.0: 4})
     assert [(bar.label, bar.count) for bar in bars] == [("equal", 3), ("below 1e-11", 1), ("1e-07 to 1e-06", 4)]
     assert 'width="50.00%"' in bars[2].svg
+
+
+@needs_shared_models
+def test_five_heads_read_as_a_row_of_letters(tmp_path: Path, run: Any) -> None:
+    """Original and artifact both read what the network's author read, letter by letter (a "k" for a "v" is his)."""
+    folder = SHARED_MODELS / "captcha_five_outputs"
+    labels = list(string.ascii_lowercase + string.ascii_uppercase + string.digits)
+    heads = {f"char_{place}": {"postprocess": [{"op": "top_k", "k": 1, "labels": labels}]} for place in range(1, 6)}
+    steps = [{"op": "rescale", "scale": 0.00392156862745098}]
+    document = {
+        "version": 1,
+        "model": str(folder / "model_v4_1.h5"),
+        "inputs": {"image": {"channels": "GRAY", "shape": [None, 30, 120, 1], "preprocess": steps}},
+        "outputs": heads,
+        "verify": {"images": str(folder / "*.png")},
+    }
+    (tmp_path / "captcha.json").write_text(json.dumps(document))
+    done = run("captcha.json", "--report", "captcha.html")
+    assert done.code == 0, done.err
+    said = Read(tmp_path / "captcha.html").text["decisions"].split()
+    golden = np.load(folder / "golden_hamster_captcha.npz")
+    names = ("13IC3.png", "50rKo.png", "5u85b.png", "037Bv.png")
+    for index, name in enumerate(names):
+        text = "".join(labels[golden[f"y{index}_{place}"].argmax()] for place in range(5))
+        row = said.index(name)
+        assert said[row + 1 : row + 3] == [f"original{text}", f"artifact{text}"]

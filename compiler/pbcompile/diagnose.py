@@ -86,9 +86,12 @@ def _distance(some: Answers, others: Answers) -> float:
     total, count = 0.0, 0
     for one, other in zip(some, others, strict=True):
         for name, value in one.items():
-            if value.dtype.kind == "O" or name not in other:
+            if name not in other:
                 continue
-            if value.shape != other[name].shape:
+            texts = [x.dtype.kind in "OSU" for x in (value, other[name])]
+            if all(texts):
+                continue
+            if any(texts) or value.shape != other[name].shape:
                 return float("inf")
             difference = value.astype(np.float64) - other[name].astype(np.float64)
             total += float(np.sum(np.nan_to_num(difference, nan=1e6) ** 2))

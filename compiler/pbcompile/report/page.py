@@ -107,20 +107,15 @@ class Page:
     def _file(self, made: Compiled) -> dict[str, Any]:
         """The artifact looked at: hash, size, ops, and the batch norms that its own contract or this compile tells."""
         data = made.data if self._artifact is None or self._command == "compile" else self._artifact.read_bytes()
+        graph_def, contract = read_artifact(data)
         is_made = data == made.data
-        if is_made:
-            from tensorflow.core.framework import graph_pb2
-
-            graph_def, contract = graph_pb2.GraphDef.FromString(data), None
-            report = made.report
-            norms: dict[str, Any] = report.batch_norm.as_json()
-            fates = [(norm.layer, "folded into " + (", ".join(norm.into) or "constants"), True)
-                     for norm in report.batch_norm.folded]  # fmt: skip
-        else:
-            assert self._artifact is not None  # else it would be what was made
-            graph_def, contract = read_artifact(self._artifact)
-            norms = (contract or {}).get("batch_norm", {"found": 0, "folded": 0, "kept": []})
-            fates = []
+        norms: dict[str, Any] = (contract or {}).get("batch_norm", {"found": 0, "folded": 0, "kept": []})
+        fates = []
+        if is_made:  # a contract does not say into what
+            fates = [
+                (norm.layer, "folded into " + (", ".join(norm.into) or "constants"), True)
+                for norm in made.report.batch_norm.folded
+            ]
         fates += [(norm["layer"], f"kept: {norm['reason']}", False) for norm in norms["kept"]]
         after = Counter(node.op for node in graph_def.node if node.name != CONTRACT)
         return {
@@ -128,7 +123,7 @@ class Page:
             "sha256": sha256_of(data),
             "bytes": len(data),
             "is_made": is_made,
-            "is_foreign": not is_made and contract is None,
+            "is_foreign": contract is None,
             "norms": norms,
             "fates": fates,
             "nodes": after.total(),
