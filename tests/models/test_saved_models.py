@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow.core.protobuf import saved_model_pb2
 
 from pbcompile.errors import ModelError
 from pbcompile.freeze import freeze
@@ -95,7 +98,27 @@ def test_an_output_that_depends_on_a_changed_variable_is_refused(tmp_path: Path)
     assert "reads a variable that the model changes while it runs" in caught.value.problems[0].message
 
 
-def test_a_saved_model_that_touches_files_is_not_even_loaded(tmp_path: Path) -> None:
+def test_a_saved_model_that_prints_into_a_file_is_not_even_loaded(tmp_path: Path) -> None:
+    """PrintV2 is no file op by name, and writes where its stream is a file."""
+    stream = f"file://{tmp_path / 'canary'}"
+
+    class Printer(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+        def show(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+            tf.print(x, output_stream=stream)
+            return {"y": tf.identity(x)}
+
+    module = Printer()
+    tf.saved_model.save(module, tmp_path / "m", signatures={"one": module.show})
+    with pytest.raises(ModelError, match="holds the op PrintV2"):
+        load_model(ModelSource(tmp_path / "m"))
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("form", ["pb", "pbtxt"])
+def test_a_saved_model_that_touches_files_is_not_even_loaded(tmp_path: Path, form: str) -> None:
+    """Written as text it is looked through all the same."""
+
     class Writer(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
         def write(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -104,15 +127,33 @@ def test_a_saved_model_that_touches_files_is_not_even_loaded(tmp_path: Path) -> 
 
     module = Writer()
     tf.saved_model.save(module, tmp_path / "m", signatures={"one": module.write})
+    if form == "pbtxt":
+        write_as_text(tmp_path / "m")
     with pytest.raises(ModelError, match="holds the op WriteFile"):
         load_model(ModelSource(tmp_path / "m"))
     assert not (tmp_path / "canary").exists()
 
 
-def test_a_damaged_saved_model(tmp_path: Path) -> None:
-    (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
-    with pytest.raises(ModelError, match=r"saved_model\.pb is damaged"):
+@pytest.mark.parametrize("name", ["saved_model.pb", "saved_model.pbtxt"])
+def test_a_damaged_saved_model(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\xff\xff\xff")
+    with pytest.raises(ModelError, match=rf"{name} is damaged"):
         load_model(ModelSource(tmp_path))
+
+
+def write_as_text(folder: Path) -> None:
+    """Put the text form of a SavedModel in place of the binary one."""
+    message = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    (folder / "saved_model.pbtxt").write_text(text_format.MessageToString(message))
+    (folder / "saved_model.pb").unlink()
+
+
+def test_a_saved_model_written_as_text_answers_as_the_binary_one(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "prep_sm", tmp_path / "text")
+    write_as_text(tmp_path / "text")
+    golden = np.load(folder / "prep.npz")
+    (got,) = frozen_answers(load_model(ModelSource(tmp_path / "text")), [golden["x0"]])
+    np.testing.assert_allclose(got, golden["y0"], rtol=1e-5)
 
 
 def test_preprocessing_inside_a_saved_model_of_keras_2_is_named(tmp_path: Path) -> None:

@@ -31,13 +31,12 @@ def load_saved_model(source: ModelSource) -> LoadedModel:
 
     name = source.path.name
     saved = _message(source)
-    if saved is not None and not source.trust_code:
+    if not source.trust_code:
         _refuse_files(source, saved)
-    if saved is not None and is_version_1(saved):
+    if is_version_1(saved):
         return load_version_1(source, saved)
     repairs = Repairs()
-    if saved is not None:
-        leave_out_augmentation(saved, repairs)
+    leave_out_augmentation(saved, repairs)
     try:
         with _directory(source.path, saved if repairs.sentences() else None) as directory:
             loaded = tf.saved_model.load(str(directory))
@@ -71,25 +70,40 @@ def _directory(path: Path, repaired: Any | None) -> Iterator[Path]:
         yield Path(made)
 
 
-FILE_OPS = ("ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "EagerPyFunc", "PyFuncStateless")
-"""Ops with which a graph touches files or runs Python; loading a SavedModel may run its initializers."""
+FILE_OPS = frozenset({
+    "ReadFile", "WriteFile", "MatchingFiles", "WholeFileReader", "WholeFileReaderV2", "TextLineReader",
+    "TextLineReaderV2", "FixedLengthRecordReader", "FixedLengthRecordReaderV2", "TFRecordReader", "TFRecordReaderV2",
+    "TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset",
+    "FixedLengthRecordDatasetV2", "CreateSummaryFileWriter", "CreateSummaryDbWriter", "DebugIdentity",
+    "DebugIdentityV2", "DebugIdentityV3", "FileSystemSetConfiguration", "PyFunc", "EagerPyFunc", "PyFuncStateless",
+})  # fmt: skip
+"""Ops with which a graph touches files or runs Python; loading a SavedModel may run its initializers.
+
+SaveV2 and RestoreV2 are in every SavedModel, and PrintV2 is in many: it counts where it prints into a file.
+"""
+
+
+def _touches_files(node: Any) -> bool:
+    return node.op in FILE_OPS or (node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file:"))
 
 
 def _message(source: ModelSource) -> Any:
-    """The SavedModel message in `saved_model.pb`, None where it is written as text."""
+    """The SavedModel message in `saved_model.pb`, or in `saved_model.pbtxt` where it is written as text."""
+    from google.protobuf import text_format
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
-    path = source.path / "saved_model.pb"
-    if not path.is_file():
-        return None
-    saved = saved_model_pb2.SavedModel()
+    name = "saved_model.pb" if (source.path / "saved_model.pb").is_file() else "saved_model.pbtxt"
+    path, saved = source.path / name, saved_model_pb2.SavedModel()
     try:
-        saved.ParseFromString(path.read_bytes())
-    except DecodeError as error:
-        raise source.refuse(f"{source.path.name}/saved_model.pb is damaged", "fetch the directory again") from error
+        if name == "saved_model.pb":
+            saved.ParseFromString(path.read_bytes())
+        else:
+            text_format.Parse(path.read_bytes(), saved)
+    except (DecodeError, text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise source.refuse(f"{source.path.name}/{name} is damaged", "fetch the directory again") from error
     if not saved.meta_graphs:
-        raise source.refuse(f"{source.path.name}/saved_model.pb holds no graph", "fetch the directory again")
+        raise source.refuse(f"{source.path.name}/{name} holds no graph", "fetch the directory again")
     return saved
 
 
@@ -98,7 +112,7 @@ def _refuse_files(source: ModelSource, saved: Any) -> None:
     for meta in saved.meta_graphs:
         for nodes in (meta.graph_def.node, *(f.node_def for f in meta.graph_def.library.function)):
             for node in nodes:
-                if node.op in FILE_OPS:
+                if _touches_files(node):
                     message = f'{source.path.name}/ holds the op {node.op} ("{node.name}"), which is no part of a model'
                     raise source.refuse(message, 'if you trust the directory, "trust_code": true', "model-unsafe")
 
