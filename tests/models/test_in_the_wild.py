@@ -68,7 +68,15 @@ def test_frozen_answers_as_the_release_gave_them(archive: Path, name: str, tmp_p
 
 @pytest.mark.parametrize(
     "text",
-    ["K.abs(x[0] - x[1])", "x[..., ::-1]", "tf.concat([x, x], axis=-1) * 2 ** -1", "(x[:, 0],)", "x @ x % 3 // 2"],
+    [
+        "K.abs(x[0] - x[1])",
+        "x[..., ::-1]",
+        "x / (1 + 10 ** -6)",
+        "x ** 2 ** 0.5",
+        "tf.concat([x, x], axis=-1) * 2 ** -1",
+        "(x[:, 0],)",
+        "x @ x % 3 // 2",
+    ],
 )
 def test_a_formula_says_what_was_read(text: str) -> None:
     assert parse_formula(str(parse_formula(text).body)).body == parse_formula(text).body
@@ -77,7 +85,8 @@ def test_a_formula_says_what_was_read(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["lambda: x", "[a for a in x]", "x if x else x", "f'{x}'", "x := 1", "f(**x)", "f(*x)", "x.", "", "(" * 99,
-     "-" * 999 + "x", "+".join("x" * 3000), "x < 1", "await x"],
+     "-" * 999 + "x", "+".join("x" * 3000), "x < 1", "await x", "x * 9 ** 9 ** 9", "x + (9 ** 64) ** 64",
+     "x + 2 ** 10 ** 9", "x + 'a' * 1000000000", "tf.concat([x] * 1000000000, 0)"],
 )  # fmt: skip
 def test_what_is_no_formula(text: str) -> None:
     with pytest.raises(FormulaError):

@@ -121,7 +121,7 @@ def _read(node: ast.expr, depth: int) -> Expr:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
         return Expr("neg", (inner(node.operand),)) if isinstance(node.op, ast.USub) else inner(node.operand)
     if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
-        return Expr(BINARY[type(node.op)], (inner(node.left), inner(node.right)))
+        return _modest(Expr(BINARY[type(node.op)], (inner(node.left), inner(node.right))))
     if isinstance(node, (ast.Tuple, ast.List)):
         return Expr("tuple" if isinstance(node, ast.Tuple) else "list", tuple(inner(item) for item in node.elts))
     if isinstance(node, ast.Slice):
@@ -134,3 +134,28 @@ def _read(node: ast.expr, depth: int) -> Expr:
         if len(keywords) == len(node.keywords):
             return Expr("call", (inner(node.func), *map(inner, node.args)), keywords)
     raise FormulaError(f"it has a {type(node).__name__}, and holds only numbers, x, calls, indices and arithmetic")
+
+
+def _modest(body: Expr) -> Expr:
+    """`body`, an operation; FormulaError where Python alone would compute something huge, such as 9 ** 9 ** 9."""
+    left, right = body.args
+    if body.op == "*" and any(side.op in ("tuple", "list") or _is_text(side) for side in (left, right)):
+        raise FormulaError("it repeats a text or a list")
+    if body.op == "**" and not _has_input(left) and not _has_input(right):
+        power = right.args[0] if right.op == "neg" else right
+        is_plain = power.op == "const" and isinstance(power.args[0], (int, float)) and power.args[0] <= 64
+        if not is_plain or _has_power(left):
+            raise FormulaError(f"the power {body} is no number of ordinary size")
+    return body
+
+
+def _is_text(body: Expr) -> bool:
+    return body.op == "const" and isinstance(body.args[0], str)
+
+
+def _has_input(body: Expr) -> bool:
+    return body.op == "arg" or any(_has_input(part) for part in body.parts())
+
+
+def _has_power(body: Expr) -> bool:
+    return body.op == "**" or any(_has_power(part) for part in body.parts())
