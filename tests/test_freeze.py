@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import pbcompile
-from pbcompile import freeze as freezing
 from pbcompile.artifact import write_atomically
 
 
@@ -63,17 +62,6 @@ def test_a_variable_that_is_written_is_refused_by_name(tmp_path) -> None:
     (problem,) = caught.value.problems
     assert problem.code in ("model-stateful", "model-unfreezable")
     assert "counter" in problem.message
-
-
-def test_more_than_two_gigabytes_are_refused_before_the_work(tmp_path, monkeypatch) -> None:
-    import keras
-
-    keras.Sequential([keras.Input((4,)), keras.layers.Dense(300)]).save(tmp_path / "net.keras")
-    spec = {"version": 1, "model": "net.keras", "inputs": {"x": {"kind": "tensor", "shape": [None, 4]}}}
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
-    monkeypatch.setattr(freezing, "MAX_BYTES", 1000)
-    with pytest.raises(pbcompile.ModelError, match=r"one \.pb holds less than 2 GiB"):
-        pbcompile.compile_spec(tmp_path / "spec.json")
 
 
 def test_a_model_s_node_that_has_an_output_s_name_makes_room(tmp_path) -> None:

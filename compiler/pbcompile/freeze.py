@@ -10,10 +10,8 @@ import numpy as np
 
 from pbcompile.control_flow import lower_function
 from pbcompile.errors import ModelError, Problem
+from pbcompile.models import size as limit
 from pbcompile.models.loaded import LoadedModel, ModelSource
-
-MAX_BYTES = 2**31 - 1
-"""A protocol buffer message holds less than 2 GiB."""
 
 _STATE = re.compile(r"^(Variable|VariableV2|VarHandleOp|ReadVariableOp|AssignVariableOp|AutoReloadVariable)$")
 _TABLE = re.compile(r"(HashTable|LookupTable|Table(V2|V3)?$)")
@@ -27,9 +25,8 @@ def freeze(function: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
     Raises ModelError for what no frozen graph can hold, naming the layer.
     """
     size = sum(variable.dtype.size * variable.shape.num_elements() for variable in function.variables)
-    if size > MAX_BYTES:
-        message = f"the weights have {size / 2**30:.1f} GiB, and one .pb holds less than 2 GiB"
-        raise ModelError(Problem("model-too-large", message, "/model", 'try "quantize": {"weights": "float16"}'))
+    if size > limit.MAX_BYTES:
+        raise limit.too_large(size)
     graph_def, placeholders, results = lower_function(function)
     _refuse_state(graph_def)
     return _with_public_names(graph_def, placeholders, results, inputs, outputs)

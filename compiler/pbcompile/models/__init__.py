@@ -34,10 +34,16 @@ def load_model(source: ModelSource) -> LoadedModel:
 
 
 def describe_model(source: ModelSource) -> ModelDescription | None:
-    """Names, dtypes and shapes as far as the file says them without TensorFlow; None for a SavedModel."""
+    """Names, dtypes and shapes as far as the file says them without TensorFlow; None for a SavedModel.
+
+    ModelError also where the weights are more than a `.pb` holds.
+    """
     kind = kind_of(source)
     if kind == "saved_model":
         return None
     from pbcompile.models.keras_files import describe_network, read_network
+    from pbcompile.models.size import require_size
 
-    return describe_network(read_network(source, kind)[0])
+    network = read_network(source, kind)[0]
+    require_size(source, kind)
+    return describe_network(network)

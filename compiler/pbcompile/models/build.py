@@ -121,6 +121,19 @@ class Builder:
         except (TypeError, ValueError) as error:
             raise self.refuse(f"the model {network.name} cannot be made: {first_line(error)}") from error
 
+    def problems(self, network: Network) -> list[Problem]:
+        """Why layers of a network, or of networks inside it, cannot be made: one Problem for each of them."""
+        found: list[Problem] = []
+        for spec in network.layers:
+            if spec.network is not None:
+                found += self.problems(spec.network)
+            elif spec.class_name != "InputLayer":
+                try:
+                    self._plain(spec)
+                except ModelError as error:
+                    found += error.problems
+        return found
+
     def layer(self, spec: LayerSpec) -> keras.Layer:
         """The Keras layer of `spec`, or a model where it is a network."""
         made = self.model(spec.network) if spec.network is not None else self._plain(spec)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pbcompile.errors import ModelError
 from pbcompile.models.architecture import Reader, is_authors_own
 from pbcompile.models.custom import custom_objects
 from pbcompile.models.era import Era, era_of
@@ -19,6 +20,7 @@ from pbcompile.models.loaded import LoadedModel, ModelDescription, ModelSource, 
 from pbcompile.models.network import LayerSpec, Network, end_names, references
 from pbcompile.models.preprocessing import recognise_preprocessing
 from pbcompile.models.repairs import Repairs
+from pbcompile.models.size import require_size
 
 if TYPE_CHECKING:
     import keras
@@ -74,7 +76,7 @@ def load_keras(source: ModelSource, kind: str) -> LoadedModel:
         if is_authors_own(architecture.config) and str(architecture.config.get("class_name")).split(">")[-1] in custom:
             return _by_keras(source, custom)
     network, _, era, repairs = read_network(source, kind)
-    require_lambdas(source, network, era)
+    require_size(source, kind)
     import keras
 
     from pbcompile.models.build import Builder
@@ -85,7 +87,11 @@ def load_keras(source: ModelSource, kind: str) -> LoadedModel:
         raise source.refuse(f"Keras runs on {keras.backend.backend()} here", "set KERAS_BACKEND=tensorflow")
     builder = Builder(source, era, repairs, custom)
     with odd_config(source):
-        model = builder.model(network)
+        try:
+            require_lambdas(source, network, era)
+            model = builder.model(network)
+        except ModelError as error:  # all at once: who meets one of them should know of the others
+            raise ModelError(*dict.fromkeys([*error.problems, *builder.problems(network)])) from None
     if not model.built or not getattr(model, "inputs", None):
         raise source.refuse(f"{source.path.name} does not say the shape of its input")
     weights = source.weights if kind == "json" and source.weights is not None else source.path
