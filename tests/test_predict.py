@@ -67,6 +67,9 @@ def test_a_folder_in_batches_gives_what_single_images_give(room: Path, run, kind
     report = done.json()
     assert [Path(r["input"]).name for r in report["results"]] == [f"{i}.png" for i in range(7)]
     assert [p["code"] for p in report["error"]["problems"]] in (["image-unreadable"], ["input-refused"])
+    (problem,) = report["error"]["problems"]
+    assert "is no image that" in problem["message"]
+    assert "Graph execution error" not in problem["message"]
     assert "broken.jpg" in report["error"]["problems"][0]["message"]
     for result in report["results"]:
         image = cv2.imread(str(room / result["input"]))

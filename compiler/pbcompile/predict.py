@@ -167,8 +167,17 @@ def run_artifact(artifact: Artifact, name: str, feeds: Mapping[str, Any]) -> dic
     try:
         return artifact.run(feeds)
     except (tf.errors.OpError, ValueError) as error:
-        said = str(error).splitlines()[0]
-        raise PbcompileError(Problem("input-refused", f"{name} is not what the artifact takes: {said}")) from None
+        raise PbcompileError(Problem("input-refused", f"{name} {_refusal(error, feeds)}")) from None
+
+
+def _refusal(error: Exception, feeds: Mapping[str, Any]) -> str:
+    """What TensorFlow says without its headings, behind what that means for a person."""
+    headings = ("Graph execution error", "Detected at node", "Node:")
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = next((line for line in lines if line and not line.startswith(headings)), type(error).__name__)
+    is_encoded = any(np.asarray(value).dtype.kind in "OS" for value in feeds.values())
+    wanted = "is no image that the artifact can decode" if is_encoded else "is not what the artifact takes"
+    return f"{wanted}: {said}"
 
 
 def read_feed(artifact: Artifact, name: str, path: Path, stdin: BinaryIO | None = None) -> Any:
